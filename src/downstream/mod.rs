@@ -1,0 +1,3 @@
+//! Towards the client.
+
+pub mod listener;

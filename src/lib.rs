@@ -1,0 +1,9 @@
+//! The library behind the `mcp-proxy` binary.
+
+pub mod connect;
+pub mod downstream;
+pub mod error;
+pub mod log;
+pub mod protocol;
+pub mod serve;
+pub mod upstream;

@@ -1,0 +1,1 @@
+//! What is still unanswered between one client and one server, in both directions.

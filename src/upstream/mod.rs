@@ -1,0 +1,56 @@
+//! Towards the server. Whatever a server runs over, it is reached by a [`Link`]: a pair of channels,
+//! one to it and one from it. Nothing behind a link knows which kind it is.
+
+pub mod child;
+pub mod http;
+pub mod sse;
+
+use crate::protocol::message::Message;
+use std::sync::Arc;
+
+/// One live connection to one server.
+pub struct Link {
+    /// The way to the server; shared by all who write to it.
+    pub sender: Arc<dyn Sender>,
+    /// The way from the server; one thread reads it until [`Event::Ended`].
+    pub receiver: Box<dyn Receiver>,
+}
+
+/// The way to a server.
+pub trait Sender: Send + Sync {
+    /// Hands one message to the server, in the order of the calls.
+    ///
+    /// # Errors
+    /// The message was not delivered, or nobody can tell whether it was; it must not be sent again.
+    fn send(&self, message: &Message) -> Result<(), Undelivered>;
+
+    /// Begins the polite stop and returns at once. The receiver drives it and says [`Event::Ended`] at its end.
+    fn stop(&self);
+
+    /// Skips the waits of the polite stop; what is left of the server is killed now.
+    fn kill(&self);
+}
+
+/// The way from a server.
+pub trait Receiver: Send {
+    /// Waits for what comes next. After [`Event::Ended`] nothing comes any more and nothing of the server is left.
+    fn recv(&mut self) -> Event;
+}
+
+/// What comes from a server.
+#[derive(Debug)]
+pub enum Event {
+    /// A message.
+    Message(Message),
+    /// The end of the link, in words that fit behind "because": `the server exited with status 1`.
+    Ended(String),
+}
+
+/// Why a message did not reach the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undelivered {
+    /// The link has ended or is ending, in words as [`Event::Ended`] has them.
+    Gone(String),
+    /// The server does not take what it is sent: so many bytes wait for it already.
+    Full,
+}
