@@ -6,4 +6,5 @@ pub mod error;
 pub mod log;
 pub mod protocol;
 pub mod serve;
+pub mod system;
 pub mod upstream;

@@ -1,0 +1,403 @@
+//! The operating system in one small file: signals, process groups, orphans, readiness, randomness.
+//!
+//! The only file with `unsafe` blocks; each says why it is sound. Nothing here keeps state, except the pipe
+//! that the signal handler writes to and the list of our own children.
+#![allow(unsafe_code)]
+
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+/// What a signal asks of us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// TERM, INT or HUP (its number): stop; the second one skips the waits.
+    Stop(i32),
+    /// A process ended whose parent we are.
+    Child,
+}
+
+/// The signals that were sent to us, in order.
+#[derive(Debug)]
+pub struct Signals(PipeReader);
+
+static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
+
+extern "C" fn on_signal(number: libc::c_int) {
+    let byte = u8::try_from(number).unwrap_or(0);
+    // SAFETY: write(2) is async-signal-safe, the byte lives on this stack, and errno is put back.
+    unsafe {
+        let errno = *libc::__errno_location();
+        libc::write(SIGNAL_PIPE.load(Ordering::Relaxed), (&raw const byte).cast(), 1);
+        *libc::__errno_location() = errno;
+    }
+}
+
+/// Catches TERM, INT, HUP and CHLD from now on. They are caught, not blocked: a blocked signal would stay
+/// blocked in the servers that we start, and PID 1 would not see one that has its default action.
+///
+/// # Errors
+/// The operating system has no pipe left, or refuses.
+pub fn signals() -> io::Result<Signals> {
+    let (reader, writer) = io::pipe()?;
+    set_nonblocking(writer.as_fd())?;
+    SIGNAL_PIPE.store(OwnedFd::from(writer).into_raw_fd(), Ordering::Relaxed);
+    for number in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD] {
+        let handler: extern "C" fn(libc::c_int) = on_signal;
+        // SAFETY: the action is fully initialised and its handler does only what a handler may do.
+        let done = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as libc::sighandler_t;
+            action.sa_flags = libc::SA_RESTART | if number == libc::SIGCHLD { libc::SA_NOCLDSTOP } else { 0 };
+            libc::sigemptyset(&raw mut action.sa_mask);
+            libc::sigaction(number, &raw const action, std::ptr::null_mut())
+        };
+        check(done)?;
+    }
+    Ok(Signals(reader))
+}
+
+impl Signals {
+    /// Waits for the next signal, at most for `timeout`.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Option<Signal> {
+        let ready = poll(&mut [Poll::readable(self.0.as_fd())], timeout).ok()?;
+        if ready == 0 {
+            return None;
+        }
+        let mut byte = [0];
+        self.0.read_exact(&mut byte).ok()?;
+        let number = i32::from(byte[0]);
+        Some(if number == libc::SIGCHLD { Signal::Child } else { Signal::Stop(number) })
+    }
+}
+
+/// The name of a signal, for a log line.
+#[must_use]
+pub fn signal_name(number: i32) -> &'static str {
+    match number {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGUSR1 => "SIGUSR1",
+        libc::SIGUSR2 => "SIGUSR2",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGALRM => "SIGALRM",
+        libc::SIGTERM => "SIGTERM",
+        _ => "another signal",
+    }
+}
+
+/// One descriptor to wait for, and what was found.
+#[repr(transparent)]
+pub struct Poll<'fd> {
+    raw: libc::pollfd,
+    _fd: std::marker::PhantomData<BorrowedFd<'fd>>,
+}
+
+impl<'fd> Poll<'fd> {
+    fn new(fd: RawFd, events: libc::c_short) -> Self {
+        Self { raw: libc::pollfd { fd, events, revents: 0 }, _fd: std::marker::PhantomData }
+    }
+
+    /// Waits until there is something to read, or the end.
+    #[must_use]
+    pub fn readable(fd: BorrowedFd<'fd>) -> Self {
+        Self::new(fd.as_raw_fd(), libc::POLLIN)
+    }
+
+    /// Waits until something can be written, or nobody reads any more.
+    #[must_use]
+    pub fn writable(fd: BorrowedFd<'fd>) -> Self {
+        Self::new(fd.as_raw_fd(), libc::POLLOUT)
+    }
+
+    /// Waits for both.
+    #[must_use]
+    pub fn both(fd: BorrowedFd<'fd>) -> Self {
+        Self::new(fd.as_raw_fd(), libc::POLLIN | libc::POLLOUT)
+    }
+
+    /// Waits for nothing: the place of a descriptor that is not there.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::new(-1, 0)
+    }
+
+    /// Whether reading would give something: bytes, the end or an error.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.raw.revents & (libc::POLLIN | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
+    }
+
+    /// Whether writing would give something: room or an error.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.raw.revents & (libc::POLLOUT | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
+    }
+}
+
+/// Waits until one of `polls` is ready, at most for `timeout`; says how many are.
+///
+/// # Errors
+/// The operating system has no memory left; an interrupted wait goes on.
+pub fn poll(polls: &mut [Poll<'_>], timeout: Option<Duration>) -> io::Result<usize> {
+    // Rounded up: a wait that ends a moment too early would be repeated in a hurry.
+    let wait_ms = timeout.map_or(-1, |t| i32::try_from(t.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
+    let count = libc::nfds_t::try_from(polls.len()).map_err(io::Error::other)?;
+    loop {
+        // SAFETY: `Poll` is a transparent wrapper of pollfd, and the slice is ours for the call.
+        let ready = unsafe { libc::poll(polls.as_mut_ptr().cast(), count, wait_ms) };
+        match check(ready) {
+            Ok(ready) => return Ok(usize::try_from(ready).unwrap_or(0)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Reads and writes through `fd` do not wait from now on.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: plain calls on a descriptor that is open for as long as it is borrowed.
+    unsafe {
+        let flags = check(libc::fcntl(fd.as_raw_fd(), libc::F_GETFL))?;
+        check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK))?;
+    }
+    Ok(())
+}
+
+/// Wakes a thread that waits in [`poll`].
+#[derive(Debug)]
+pub struct Waker(OwnedFd);
+
+impl Waker {
+    /// A waker that nobody has used yet.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: a plain call; the descriptor that it gives is ours alone.
+        unsafe {
+            let fd = check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
+            Ok(Self(OwnedFd::from_raw_fd(fd)))
+        }
+    }
+
+    /// Ends the wait that is under way, or the next one.
+    pub fn wake(&self) {
+        let one = 1_u64;
+        // SAFETY: eight bytes of this stack are read; a counter that is full has woken the waiter already.
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+
+    /// Forgets all wakes until now.
+    pub fn clear(&self) {
+        let mut count = 0_u64;
+        // SAFETY: eight bytes of this stack are written.
+        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A descriptor that becomes readable when the process ends; `None` where the kernel has none (before 5.3).
+#[must_use]
+pub fn process_end(pid: u32) -> Option<OwnedFd> {
+    let pid = libc::pid_t::try_from(pid).ok()?;
+    // SAFETY: a plain call with two integers; the descriptor that it gives is ours alone.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+        Some(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Sends a signal to every process of the group that `leader` leads. A group that is gone is no error.
+pub fn signal_group(leader: u32, number: i32) {
+    if let Ok(group @ 2..) = libc::pid_t::try_from(leader) {
+        // SAFETY: a plain call with two integers; 0 and 1, which would mean others, are excluded.
+        unsafe { libc::kill(-group, number) };
+    }
+}
+
+/// 128 bits from the operating system's random source, as 32 hexadecimal digits.
+///
+/// # Errors
+/// The source is not there.
+pub fn random_id() -> io::Result<String> {
+    let mut bytes = [0_u8; 16];
+    // SAFETY: the buffer is as long as is said; up to 256 bytes come in one piece.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if usize::try_from(got) != Ok(bytes.len()) {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A connection whose peer has not acknowledged what we sent for so long is broken. Without it, a client whose
+/// plug was pulled would be noticed after a quarter of an hour.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+    let wait_ms = libc::c_uint::try_from(timeout.as_millis()).unwrap_or(libc::c_uint::MAX);
+    let size = libc::socklen_t::try_from(size_of_val(&wait_ms)).map_err(io::Error::other)?;
+    // SAFETY: the option takes one unsigned integer, which lives on this stack.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_USER_TIMEOUT,
+            (&raw const wait_ms).cast(),
+            size,
+        )
+    };
+    check(done).map(drop)
+}
+
+/// Our own children, so that nobody takes their exit status from the code that waits for it.
+#[derive(Default)]
+struct Ours {
+    pids: Vec<u32>,
+    starting: usize,
+}
+
+static OURS: Mutex<Ours> = Mutex::new(Ours { pids: Vec::new(), starting: 0 });
+
+fn ours() -> std::sync::MutexGuard<'static, Ours> {
+    OURS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Runs `start` and remembers the child that it gives until [`forget_child`].
+///
+/// # Errors
+/// Those of `start`.
+pub fn start_child<T>(start: impl FnOnce() -> io::Result<(T, u32)>) -> io::Result<T> {
+    ours().starting += 1;
+    let started = start();
+    let mut ours = ours();
+    ours.starting -= 1;
+    let (child, pid) = started?;
+    ours.pids.push(pid);
+    Ok(child)
+}
+
+/// The child has been waited for.
+pub fn forget_child(pid: u32) {
+    ours().pids.retain(|known| *known != pid);
+    reap_orphans();
+}
+
+/// Processes whose parent ended are given to us from now on, so that none of a server's is left behind when we
+/// end. PID 1 has this office already.
+pub fn adopt_orphans() {
+    // SAFETY: a plain call with integers.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+}
+
+/// Waits for every ended process that is our child only because its parent is gone. The exit status of a child
+/// that we started is left alone: it is looked at without being taken, and stays until its owner waits.
+pub fn reap_orphans() {
+    loop {
+        let known = ours();
+        if known.starting > 0 {
+            return; // its pid is not known yet; the signal of its end, or its owner, brings us back
+        }
+        // SAFETY: the structure is ours; all zeroes is a valid value of it; WNOHANG means that this never waits.
+        let ended = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+            if libc::waitid(libc::P_ALL, 0, &raw mut info, flags) != 0 { 0 } else { info.si_pid() }
+        };
+        let Ok(pid @ 1..) = u32::try_from(ended) else { return };
+        if known.pids.contains(&pid) {
+            return; // its owner waits for it and comes back here
+        }
+        // SAFETY: the process is an ended child of ours that nobody else waits for.
+        unsafe { libc::waitpid(ended, std::ptr::null_mut(), libc::WNOHANG) };
+    }
+}
+
+/// Kills every process whose parent we are: what escaped from its group and was given to us. For the very end.
+pub fn kill_orphans() {
+    for _ in 0..20 {
+        let children = children();
+        if children.is_empty() {
+            return;
+        }
+        for pid in children {
+            // SAFETY: a plain call with two integers; the process is a child of ours, so its pid is not reused.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        std::thread::sleep(Duration::from_millis(5));
+        reap_orphans();
+    }
+}
+
+/// The processes whose parent we are, as `/proc` tells it; none where there is no `/proc`.
+fn children() -> Vec<libc::pid_t> {
+    let parent = std::process::id().to_string();
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let is_child = |pid: &libc::pid_t| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name in parentheses may hold anything; state and parent follow the last one.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.split(' ').nth(1) == Some(&parent))
+    };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_child).collect()
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn ids_are_random() {
+        let ids: std::collections::HashSet<String> = (0..1000).map(|_| random_id().unwrap()).collect();
+        assert_eq!(ids.len(), 1000);
+        assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())));
+    }
+
+    #[test]
+    fn a_wake_ends_the_wait_once() {
+        let waker = Waker::new().unwrap();
+        waker.wake();
+        waker.wake();
+        assert_eq!(poll(&mut [Poll::readable(waker.as_fd())], None).unwrap(), 1);
+        waker.clear();
+        assert_eq!(poll(&mut [Poll::readable(waker.as_fd())], Some(Duration::ZERO)).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_end_of_a_pipe_is_readable() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        set_nonblocking(reader.as_fd()).unwrap();
+        writer.write_all(b"x").unwrap();
+        drop(writer);
+        for expected in [1, 0] {
+            let mut polls = [Poll::readable(reader.as_fd()), Poll::nothing()];
+            poll(&mut polls, None).unwrap();
+            assert!(polls[0].is_readable() && !polls[1].is_readable());
+            assert_eq!((&reader).read(&mut [0; 8]).unwrap(), expected);
+        }
+    }
+}
