@@ -65,6 +65,21 @@ pub fn error(text: fmt::Arguments<'_>) {
     line(Level::Error, text);
 }
 
+/// A line of a server's own log, passed on as it is.
+pub fn foreign(line: &[u8]) {
+    let mut text = Vec::with_capacity(line.len() + 1);
+    text.extend_from_slice(line);
+    text.push(b'\n');
+    let _ = std::io::stderr().lock().write_all(&text);
+}
+
+/// What the operating system says of an error, without its number.
+#[must_use]
+pub fn cause(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
+}
+
 /// A value that is never shown: a token, a password, the value of a header.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);

@@ -246,7 +246,7 @@ pub fn random_id() -> io::Result<String> {
     if usize::try_from(got) != Ok(bytes.len()) {
         return Err(io::Error::last_os_error());
     }
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 /// A connection whose peer has not acknowledged what we sent for so long is broken. Without it, a client whose

@@ -1,6 +1,22 @@
-//! The listener: an accept loop, a thread per connection, limits and deadlines.
+//! The listener: an accept loop, a thread per connection, and the limits of both.
+//!
+//! The accept loop goes on whatever a single connection does, and while descriptors or threads run out. Every
+//! connection's thread is joined, by the loop when it has ended or by [`Listener::end`].
 
+use super::http::{Connection, Response};
+use crate::error::Error;
+use crate::log;
+use crate::protocol::http::Refusal;
+use crate::system::{self, Poll, Waker};
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use ureq_proto::http::StatusCode;
 
 /// What one connection may cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,4 +37,200 @@ pub struct Limits {
     pub stream_bytes: usize,
     /// A client that went away is noticed within this time; comments on a stream are sent twice as often.
     pub keep_alive: Duration,
+}
+
+/// Connections over the limit that are told so at the same time; further ones are closed without a word.
+const REFUSED_AT_ONCE: usize = 16;
+/// How long the loop rests when descriptors or threads have run out.
+const REST: Duration = Duration::from_millis(50);
+/// A connection's thread needs little; the address space for it is not free in a container.
+const STACK_BYTES: usize = 256 << 10;
+/// How long connections may take to write what they have, at the end.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Opens the sockets to listen on. `localhost` means both loopback families.
+///
+/// # Errors
+/// The address is not one, not ours, or taken.
+pub fn bind(host: &str, port: u16) -> Result<Vec<TcpListener>, Error> {
+    let explain =
+        |error: &io::Error| Error::Failed(format!("cannot listen on '{host}' port {port}: {}", log::cause(error)));
+    if host.eq_ignore_ascii_case("localhost") {
+        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|e| explain(&e))?;
+        let port = first.local_addr().map_err(|e| explain(&e))?.port();
+        // A machine without IPv6 has only the first.
+        return Ok([first].into_iter().chain(TcpListener::bind((Ipv6Addr::LOCALHOST, port))).collect());
+    }
+    let name = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let addresses: Vec<SocketAddr> = (name, port).to_socket_addrs().map_err(|e| explain(&e))?.collect();
+    TcpListener::bind(&addresses[..]).map(|socket| vec![socket]).map_err(|e| explain(&e))
+}
+
+/// A running listener.
+pub struct Listener {
+    shared: Arc<Shared>,
+    accepting: JoinHandle<Vec<JoinHandle<()>>>,
+    ended: Receiver<()>,
+}
+
+struct Shared {
+    limits: Arc<Limits>,
+    waker: Waker,
+    open: Mutex<Open>,
+    serve: Box<dyn Fn(Connection) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    sockets: HashMap<u64, Arc<TcpStream>>,
+}
+
+impl Shared {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a connection counted; the end of it is the end of the connection.
+pub struct Guard {
+    number: u64,
+    shared: Arc<Shared>,
+    _ended: Sender<()>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.shared.open().sockets.remove(&self.number);
+    }
+}
+
+impl Listener {
+    /// Accepts connections from now on and calls `serve` with each, on a thread of its own.
+    ///
+    /// # Errors
+    /// No thread or descriptor is left.
+    pub fn start(
+        sockets: Vec<TcpListener>,
+        limits: Limits,
+        serve: impl Fn(Connection) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let explain = |error: io::Error| Error::Failed(format!("cannot listen: {}", log::cause(&error)));
+        for socket in &sockets {
+            socket.set_nonblocking(true).map_err(explain)?;
+        }
+        let waker = Waker::new().map_err(explain)?;
+        let (limits, serve) = (Arc::new(limits), Box::new(serve));
+        let shared = Arc::new(Shared { limits, waker, open: Mutex::default(), serve });
+        let (ending, ended) = channel();
+        let accepting = {
+            let shared = shared.clone();
+            let accept = move || accept(&sockets, &shared, &ending);
+            thread::Builder::new().name("accept".into()).spawn(accept).map_err(explain)?
+        };
+        Ok(Self { shared, accepting, ended })
+    }
+
+    /// Ends the accept loop; the addresses are free afterwards. The open connections go on.
+    #[must_use]
+    pub fn close(self) -> Closed {
+        self.shared.waker.wake();
+        let threads = self.accepting.join().unwrap_or_default();
+        Closed { shared: self.shared, threads, ended: self.ended }
+    }
+}
+
+/// A listener that accepts nothing any more.
+pub struct Closed {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    ended: Receiver<()>,
+}
+
+impl Closed {
+    /// Ends every connection, gently and then not, and joins their threads. Event streams must have been ended.
+    pub fn end(self) {
+        for how in [Shutdown::Read, Shutdown::Both] {
+            for socket in self.shared.open().sockets.values() {
+                let _ = socket.shutdown(how);
+            }
+            // Nothing is ever sent: the channel ends with the last connection.
+            if self.ended.recv_timeout(END_TIMEOUT) == Err(RecvTimeoutError::Disconnected) {
+                break;
+            }
+        }
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The accept loop; gives the threads that were still running at its end.
+fn accept(sockets: &[TcpListener], shared: &Arc<Shared>, ending: &Sender<()>) -> Vec<JoinHandle<()>> {
+    let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    loop {
+        let mut polls: Vec<Poll<'_>> = sockets.iter().map(|socket| Poll::readable(socket.as_fd())).collect();
+        polls.push(Poll::readable(shared.waker.as_fd()));
+        let ready = system::poll(&mut polls, None).is_ok();
+        if polls.pop().is_some_and(|waker| waker.is_readable()) {
+            return threads;
+        }
+        threads = join_ended(threads);
+        let mut tired = !ready;
+        for (socket, _) in sockets.iter().zip(polls).filter(|(_, poll)| poll.is_readable()) {
+            let accepted = socket.accept().and_then(|(socket, _)| spawn(socket, shared, ending));
+            match accepted {
+                Ok(thread) => threads.extend(thread),
+                Err(error) if is_the_peers_fault(&error) => {}
+                Err(error) => {
+                    log::warning(format_args!("cannot accept a connection: {}", log::cause(&error)));
+                    tired = true;
+                }
+            }
+        }
+        if tired {
+            let _ = system::poll(&mut [Poll::readable(shared.waker.as_fd())], Some(REST));
+        }
+    }
+}
+
+/// The connection was gone before it was accepted.
+fn is_the_peers_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
+    matches!(error.kind(), WouldBlock | Interrupted | ConnectionAborted | ConnectionReset)
+}
+
+fn join_ended(threads: Vec<JoinHandle<()>>) -> Vec<JoinHandle<()>> {
+    let (ended, running): (Vec<_>, Vec<_>) = threads.into_iter().partition(JoinHandle::is_finished);
+    for thread in ended {
+        let _ = thread.join(); // a panic has been reported, and has cost that connection only
+    }
+    running
+}
+
+fn spawn(socket: TcpStream, shared: &Arc<Shared>, ending: &Sender<()>) -> io::Result<Option<JoinHandle<()>>> {
+    let socket = Arc::new(socket);
+    let (number, count) = {
+        let mut open = shared.open();
+        open.next += 1;
+        let number = open.next;
+        open.sockets.insert(number, socket.clone());
+        (number, open.sockets.len())
+    };
+    let guard = Guard { number, shared: shared.clone(), _ended: ending.clone() };
+    let most = shared.limits.connections;
+    if count > most + REFUSED_AT_ONCE {
+        return Ok(None);
+    }
+    let mut connection = Connection::new(socket, shared.limits.clone(), guard)?;
+    let shared = shared.clone();
+    let serve = move || {
+        if count <= most {
+            (shared.serve)(connection);
+        } else {
+            let reason = "too many connections; --max-connections allows more";
+            connection.refuse_with(&Response::from(&Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)));
+        }
+    };
+    thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn(serve).map(Some)
 }

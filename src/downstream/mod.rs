@@ -1,3 +1,5 @@
-//! Towards the client.
+//! Towards the client: HTTP connections and the event streams on them, our own stdin and stdout.
 
+pub mod http;
 pub mod listener;
+pub mod sse;

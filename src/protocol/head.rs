@@ -11,12 +11,18 @@ use ureq_proto::server::{Reply, state::RecvRequest};
 pub struct Head {
     /// Method, target and headers.
     pub request: Request<()>,
-    /// How long the body is.
-    pub framing: Framing,
-    /// Whether the client waits for `100 Continue` before it sends the body.
-    pub expects_continue: bool,
+    /// What is known of the body.
+    pub body: Body,
     /// Whether the connection ends with the answer.
     pub close: bool,
+}
+
+/// A body that has not been read yet.
+pub struct Body {
+    /// How long it is.
+    pub framing: Framing,
+    /// Whether the client waits for `100 Continue` before it sends it.
+    pub expects_continue: bool,
     /// The parser's state; a chunked body is read with it.
     pub reply: Reply<RecvRequest>,
 }
@@ -83,7 +89,7 @@ pub fn read(bytes: &[u8]) -> Result<Head, Refusal> {
     };
     let says = |word: &str| has_word(request.headers(), &header::CONNECTION, word);
     let close = says("close") || (old && !says("keep-alive"));
-    Ok(Head { request, framing, expects_continue, close, reply })
+    Ok(Head { request, body: Body { framing, expects_continue, reply }, close })
 }
 
 fn bad(reason: &str) -> Refusal {

@@ -129,6 +129,9 @@ impl Message {
     }
 
     /// An error response of our own: to `id`, or to nobody in particular.
+    ///
+    /// # Panics
+    /// Never: a string is always JSON.
     #[must_use]
     pub fn error(id: Option<&Id>, code: i32, reason: &str) -> Self {
         let reason = serde_json::to_string(reason).expect("a string is always JSON");

@@ -8,3 +8,4 @@ pub mod message;
 pub mod retry;
 pub mod session;
 pub mod sse;
+pub mod time;

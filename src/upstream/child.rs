@@ -1,7 +1,31 @@
-//! A server that is a local process.
+//! A server that is a local process: started in a process group of its own, reached through its three pipes.
+//!
+//! ```text
+//!              stop()                      40 % of the limit          the whole limit            2 s
+//!   Running ───────────▶ Closing (no stdin) ───────▶ Terminating (TERM) ──────▶ Killing (KILL) ──────▶ Ended
+//!      └──────────────────────┴─────────────── the process ended ────┴───────────────┴────────────────▶ Ended
+//! ```
+//!
+//! One thread a child, the one that calls [`Receiver::recv`], reads its stdout and stderr, writes what its stdin
+//! did not take at once, notices its end and drives its stop. Whoever sends writes to the pipe directly, without
+//! ever waiting; only what does not fit is left to that thread. After [`Event::Ended`] the whole process group is
+//! gone and the process has been waited for.
 
+use super::{Event, Link, Receiver, Sender, Undelivered};
+use crate::error::Error;
+use crate::log;
+use crate::protocol::lines::{Line, Lines};
+use crate::protocol::message::Message;
+use crate::system::{self, Poll, Waker};
+use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
+use std::process::{self, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How a local server is started. The words never meet a shell.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,4 +40,441 @@ pub struct Command {
     pub cwd: Option<PathBuf>,
     /// Whether it gets our whole environment; else only HOME, LOGNAME, PATH, SHELL, TERM and USER.
     pub pass_environment: bool,
+}
+
+/// What a child may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest line (bytes) of its stdout.
+    pub line_bytes: usize,
+    /// Bytes that may wait for it to read its stdin.
+    pub waiting_bytes: usize,
+    /// How long it may take to end before its process group is killed.
+    pub stop_timeout: Duration,
+}
+
+/// What a server gets of our environment when it does not get all of it.
+const INHERITED: [&str; 6] = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER"];
+/// How long a killed process may take to be gone; only one that hangs in the kernel takes longer.
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often we ask whether it ended where the kernel cannot tell us.
+const ASK_INTERVAL: Duration = Duration::from_millis(200);
+/// A line of stderr that is longer is left out.
+const STDERR_LINE_BYTES: usize = 64 << 10;
+/// What may stand in a pipe when its writer has ended.
+const MOST_IN_A_PIPE: usize = 1 << 20;
+/// Reads begin small, so that an idle session costs little, and grow while they are filled.
+const READ_BYTES: std::ops::RangeInclusive<usize> = 4 << 10..=64 << 10;
+
+impl Command {
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// The program is not there ([`Error::NotFound`]) or cannot run ([`Error::CannotRun`]).
+    pub fn start(&self, limits: Limits) -> Result<Link, Error> {
+        self.spawn(limits).map_err(|error| {
+            let text = format!("cannot start '{}': {}", self.program.display(), log::cause(&error));
+            if error.kind() == io::ErrorKind::NotFound { Error::NotFound(text) } else { Error::CannotRun(text) }
+        })
+    }
+
+    fn spawn(&self, limits: Limits) -> io::Result<Link> {
+        // Made first: what can fail after the start would leave a process behind.
+        let waker = Waker::new()?;
+        let mut child = system::start_child(|| {
+            let child = self.prepare().spawn()?;
+            let pid = child.id();
+            Ok((child, pid))
+        })?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        for pipe in
+            [stdin.as_ref().map(AsFd::as_fd), stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)]
+        {
+            // Our ends only: each end of a pipe has its own flags. It cannot fail on a pipe that is open.
+            pipe.map(system::set_nonblocking).transpose()?;
+        }
+        let input = Input { stdin: stdin.map(Arc::new), waiting: Vec::new(), written: 0, stop: Stop::No };
+        let shared = Arc::new(Shared { pid: child.id(), limits, waker, input: Mutex::new(input) });
+        let output = Output {
+            end: system::process_end(child.id()),
+            child,
+            shared: shared.clone(),
+            stdout,
+            stderr,
+            lines: Lines::new(limits.line_bytes),
+            stderr_lines: Lines::new(STDERR_LINE_BYTES),
+            buffer: vec![0; *READ_BYTES.start()],
+            ready: VecDeque::new(),
+            phase: Phase::Running,
+        };
+        Ok(Link { sender: shared, receiver: Box::new(output) })
+    }
+
+    fn prepare(&self) -> process::Command {
+        let mut command = process::Command::new(&self.program);
+        command.args(&self.args).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if !self.pass_environment {
+            let inherited = INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+            command.env_clear().envs(inherited);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        if let Some(folder) = &self.cwd {
+            command.current_dir(folder);
+        }
+        command
+    }
+}
+
+/// What both ends of the link share.
+struct Shared {
+    pid: u32,
+    limits: Limits,
+    waker: Waker,
+    input: Mutex<Input>,
+}
+
+/// The way to the server.
+struct Input {
+    stdin: Option<Arc<ChildStdin>>,
+    /// What stdin did not take yet, from `written` on.
+    waiting: Vec<u8>,
+    written: usize,
+    stop: Stop,
+}
+
+/// What was asked of the receiver.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stop {
+    No,
+    Politely,
+    Now,
+}
+
+impl Shared {
+    /// The lock is held for writes that do not wait, never longer.
+    fn input(&self) -> MutexGuard<'_, Input> {
+        self.input.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&self, stop: Stop) {
+        let mut input = self.input();
+        input.stop = input.stop.max(stop);
+        drop(input);
+        self.waker.wake();
+    }
+}
+
+impl Sender for Shared {
+    fn send(&self, message: &Message) -> Result<(), Undelivered> {
+        let mut input = self.input();
+        let gone = |why: &str| Err(Undelivered::Gone(why.into()));
+        if input.stop > Stop::No {
+            return gone("the server is being stopped");
+        }
+        if input.waiting() > 0 && input.waiting() + message.bytes().len() > self.limits.waiting_bytes {
+            return Err(Undelivered::Full);
+        }
+        match input.write_line(message.bytes()) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                drop(input);
+                self.waker.wake();
+                Ok(())
+            }
+            Err(_) => {
+                input.stdin = None;
+                gone("the server has closed its stdin")
+            }
+        }
+    }
+
+    fn stop(&self) {
+        self.ask(Stop::Politely);
+    }
+
+    fn kill(&self) {
+        self.ask(Stop::Now);
+    }
+}
+
+impl Input {
+    fn waiting(&self) -> usize {
+        self.waiting.len() - self.written
+    }
+
+    /// Writes a line, or as much of it as stdin takes; says whether nothing is left waiting.
+    fn write_line(&mut self, line: &[u8]) -> io::Result<bool> {
+        if self.waiting() > 0 {
+            self.waiting.extend_from_slice(line);
+            self.waiting.push(b'\n');
+            return Ok(true); // the receiver knows already
+        }
+        let Some(mut stdin) = self.stdin.as_deref() else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let mut done = 0;
+        while done <= line.len() {
+            let rest = [IoSlice::new(&line[done..]), IoSlice::new(b"\n")];
+            match retried(|| stdin.write_vectored(&rest)) {
+                Ok(written) => done += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.waiting.extend_from_slice(&line[done..]);
+                    self.waiting.push(b'\n');
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes what waits, as far as stdin takes it.
+    fn write_waiting(&mut self) {
+        let Some(mut stdin) = self.stdin.as_deref() else { return };
+        while self.written < self.waiting.len() {
+            match retried(|| stdin.write(&self.waiting[self.written..])) {
+                Ok(written) => self.written += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    self.stdin = None;
+                    break;
+                }
+            }
+        }
+        (self.waiting, self.written) = (Vec::new(), 0);
+    }
+}
+
+/// The way from the server, and the process itself.
+struct Output {
+    child: process::Child,
+    shared: Arc<Shared>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    /// Readable when the process has ended; `None` where the kernel has no such thing.
+    end: Option<OwnedFd>,
+    lines: Lines,
+    stderr_lines: Lines,
+    buffer: Vec<u8>,
+    ready: VecDeque<Message>,
+    phase: Phase,
+}
+
+/// See the picture at the top.
+enum Phase {
+    Running,
+    Closing { until: Instant },
+    Terminating { until: Instant },
+    Killing { until: Instant },
+    Ended(String),
+}
+
+impl Receiver for Output {
+    fn recv(&mut self) -> Event {
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Event::Message(message);
+            }
+            if let Phase::Ended(how) = &self.phase {
+                return Event::Ended(how.clone());
+            }
+            self.step();
+        }
+    }
+}
+
+impl Output {
+    /// Waits until anything happens and sees to it.
+    fn step(&mut self) {
+        let wait = self.advance(Instant::now());
+        let shared = self.shared.clone();
+        let blocked = {
+            let input = shared.input();
+            input.stdin.clone().filter(|_| input.waiting() > 0)
+        };
+        let mut polls = [
+            readable(self.end.as_ref().map(AsFd::as_fd)),
+            readable(self.stdout.as_ref().map(AsFd::as_fd)),
+            readable(self.stderr.as_ref().map(AsFd::as_fd)),
+            readable(Some(shared.waker.as_fd())),
+            blocked.as_ref().map_or_else(Poll::nothing, |pipe| Poll::writable(pipe.as_fd())),
+        ];
+        if system::poll(&mut polls, wait).is_err() {
+            return; // no memory for a moment: the next round may have some
+        }
+        let [end, stdout, stderr, woken, writable] = polls;
+        let (end, stdout, stderr) = (end.is_readable(), stdout.is_readable(), stderr.is_readable());
+        if woken.is_readable() {
+            shared.waker.clear();
+        }
+        if writable.is_writable() {
+            shared.input().write_waiting();
+        }
+        if stderr {
+            self.read_stderr();
+        }
+        if stdout {
+            self.read_stdout();
+        }
+        if end || (self.end.is_none() && matches!(self.child.try_wait(), Ok(Some(_)))) {
+            self.finish();
+        }
+    }
+
+    /// Does what the phase and the requests of others demand at this moment; says how long to wait at most.
+    fn advance(&mut self, now: Instant) -> Option<Duration> {
+        let stop = self.shared.input().stop;
+        let limit = self.shared.limits.stop_timeout;
+        let pid = self.shared.pid;
+        if stop >= Stop::Politely && matches!(self.phase, Phase::Running) {
+            self.shared.input().stdin = None;
+            self.phase = Phase::Closing { until: now + limit * 2 / 5 };
+        }
+        if matches!(self.phase, Phase::Closing { until } if until <= now) {
+            system::signal_group(pid, libc::SIGTERM);
+            self.phase = Phase::Terminating { until: now + limit * 3 / 5 };
+        }
+        let late = matches!(self.phase, Phase::Terminating { until } if until <= now);
+        let hurry = stop == Stop::Now && !matches!(self.phase, Phase::Killing { .. } | Phase::Ended(_));
+        if late || hurry {
+            self.shared.input().stdin = None;
+            system::signal_group(pid, libc::SIGKILL);
+            self.phase = Phase::Killing { until: now + KILL_TIMEOUT };
+        }
+        let wait = match &self.phase {
+            Phase::Killing { until } if *until <= now => {
+                self.phase = Phase::Ended("the server cannot be killed".into());
+                Some(Duration::ZERO)
+            }
+            Phase::Closing { until } | Phase::Terminating { until } | Phase::Killing { until } => Some(*until - now),
+            Phase::Running | Phase::Ended(_) => None,
+        };
+        if self.end.is_some() { wait } else { Some(wait.unwrap_or(ASK_INTERVAL).min(ASK_INTERVAL)) }
+    }
+
+    /// The process has ended: takes what it still said, sees to its group and waits for it.
+    fn finish(&mut self) {
+        for _ in 0..MOST_IN_A_PIPE / READ_BYTES.start() {
+            if self.stdout.is_none() || !self.read_stdout() {
+                break;
+            }
+        }
+        while self.stderr.is_some() && self.read_stderr() {}
+        if let Some(line) = self.lines.finish() {
+            self.take_line(line);
+        }
+        // Before the wait: until then its pid, which is the group's name, cannot be given to another process.
+        system::signal_group(self.shared.pid, libc::SIGKILL);
+        let status = self.child.wait();
+        system::forget_child(self.shared.pid);
+        self.shared.input().stdin = None;
+        self.shared.ask(Stop::Politely); // nothing can be sent any more
+        self.phase = Phase::Ended(status.map_or_else(|error| format!("the server is lost: {error}"), describe));
+    }
+
+    /// Reads once; says whether there may be more.
+    fn read_stdout(&mut self) -> bool {
+        let Some(mut stdout) = self.stdout.take() else { return false };
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let result = retried(|| stdout.read(&mut buffer));
+        if let Ok(1..) = result {
+            self.stdout = Some(stdout);
+        } else if matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+            self.stdout = Some(stdout);
+        } else {
+            // Without stdout there are no answers: whether it is about to end or not, it is of no use any more.
+            self.shared.ask(Stop::Politely);
+        }
+        let read = result.unwrap_or(0);
+        let mut lines = std::mem::replace(&mut self.lines, Lines::new(0));
+        lines.feed(&buffer[..read], |line| self.take_line(line));
+        self.lines = lines;
+        self.buffer = if read == buffer.len() {
+            vec![0; (read * 4).min(*READ_BYTES.end())]
+        } else if buffer.len() > *READ_BYTES.start() {
+            vec![0; *READ_BYTES.start()]
+        } else {
+            buffer
+        };
+        read > 0
+    }
+
+    fn take_line(&mut self, line: Line) {
+        let line = match line {
+            Line::Complete(line) => line,
+            Line::TooLong { bytes } => {
+                return log::warning(format_args!(
+                    "the server wrote a line of {bytes} bytes, more than {}: left out",
+                    self.shared.limits.line_bytes
+                ));
+            }
+        };
+        let shown = log::shortened(&line);
+        match Message::parse_all(line) {
+            Ok(messages) => self.ready.extend(messages),
+            Err(_) => log::warning(format_args!("the server wrote a line that is no message, left out: {shown}")),
+        }
+    }
+
+    /// Passes the server's own log on to ours; says whether there may be more.
+    fn read_stderr(&mut self) -> bool {
+        let Some(stderr) = &mut self.stderr else { return false };
+        let mut buffer = [0; 4096];
+        match retried(|| stderr.read(&mut buffer)) {
+            Ok(read @ 1..) => {
+                self.stderr_lines.feed(&buffer[..read], log_stderr);
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Ok(0) | Err(_) => {
+                if let Some(line) = self.stderr_lines.finish() {
+                    log_stderr(line);
+                }
+                self.stderr = None;
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Output {
+    /// A link that nobody reads to its end takes its process with it.
+    fn drop(&mut self) {
+        if !matches!(self.phase, Phase::Ended(_)) {
+            system::signal_group(self.shared.pid, libc::SIGKILL);
+            let _ = self.child.wait();
+            system::forget_child(self.shared.pid);
+        }
+    }
+}
+
+fn log_stderr(line: Line) {
+    match line {
+        Line::Complete(line) => log::foreign(&line),
+        Line::TooLong { bytes } => log::debug(format_args!("the server logged a line of {bytes} bytes: left out")),
+    }
+}
+
+fn readable(fd: Option<BorrowedFd<'_>>) -> Poll<'_> {
+    fd.map_or_else(Poll::nothing, Poll::readable)
+}
+
+/// A call that a signal interrupted is made again.
+fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// How a process ended, in words that fit behind "because".
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("the server exited with status {code}"),
+        (None, Some(number)) => {
+            format!("the server was ended by signal {number} ({})", system::signal_name(number))
+        }
+        (None, None) => "the server ended".into(),
+    }
 }

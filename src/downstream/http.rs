@@ -1,0 +1,355 @@
+//! One HTTP connection: reads heads and bodies within their limits and deadlines, writes each answer in one piece.
+//!
+//! The socket never makes a thread wait by itself: every wait is a `poll` with a deadline. What is refused before
+//! its body was read ends the connection, gently, so that the client reads the answer and not a reset.
+
+use super::listener::{Guard, Limits};
+use crate::protocol::head::{self, Body, Framing, Head};
+use crate::protocol::http::Refusal;
+use crate::system::{self, Poll};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use ureq_proto::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use ureq_proto::server::{RecvRequestResult, Reply, state::RecvBody};
+
+/// One connection of a client.
+pub struct Connection {
+    socket: Arc<TcpStream>,
+    limits: Arc<Limits>,
+    /// Read and not yet used: the rest of a head, a body, the next request.
+    buffer: Vec<u8>,
+    fresh: bool,
+    _guard: Guard,
+}
+
+/// An answer with a length.
+#[derive(Debug)]
+pub struct Response {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers, without those of the framing.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// What ended a request before it was whole.
+#[derive(Debug)]
+pub enum Broken {
+    /// The client went away; there is nobody to answer.
+    Gone,
+    /// The client is answered with this.
+    Refused(Refusal),
+}
+
+/// Refusals under load ask the client to come back after this time.
+const RETRY_AFTER_S: &str = "5";
+/// A body is read in pieces of this size; what a length promises is not reserved before it comes.
+const PIECE_BYTES: usize = 64 << 10;
+/// The first bytes of a connection are read into this much.
+const HEAD_PIECE_BYTES: usize = 4 << 10;
+/// How much a refused client may still send, and for how long, before it is cut off.
+const LINGER_BYTES: usize = 1 << 20;
+const LINGER: Duration = Duration::from_millis(500);
+/// The line of a chunk's size is never longer.
+const CHUNK_LINE_BYTES: usize = 64;
+
+impl Response {
+    /// An answer without a body.
+    #[must_use]
+    pub fn empty(status: StatusCode) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// An answer with a JSON body.
+    #[must_use]
+    pub fn json(status: StatusCode, body: Vec<u8>) -> Self {
+        Self { status, headers: vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body }
+    }
+}
+
+impl From<&Refusal> for Response {
+    fn from(refusal: &Refusal) -> Self {
+        let mut response = Self::json(refusal.status, refusal.message().into_bytes());
+        if let Some(allow) = refusal.allow {
+            response.headers.push((header::ALLOW, HeaderValue::from_static(allow)));
+        }
+        if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers.push((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S)));
+        }
+        response
+    }
+}
+
+impl Connection {
+    /// Takes a connection over; its socket no longer waits.
+    ///
+    /// # Errors
+    /// The connection is broken already.
+    pub fn new(socket: Arc<TcpStream>, limits: Arc<Limits>, guard: Guard) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        socket.set_nodelay(true)?;
+        Ok(Self { socket, limits, buffer: Vec::new(), fresh: true, _guard: guard })
+    }
+
+    /// Waits for the next request and reads its head. A head that is refused is answered here; `None` means that
+    /// the connection has ended.
+    pub fn next_head(&mut self) -> Option<Head> {
+        match self.read_head() {
+            Ok(head) => Some(head),
+            Err(Broken::Gone) => None,
+            Err(Broken::Refused(refusal)) => {
+                self.refuse(&refusal);
+                None
+            }
+        }
+    }
+
+    fn read_head(&mut self) -> Result<Head, Broken> {
+        if self.buffer.is_empty() {
+            self.buffer = Vec::new(); // a connection that waits keeps no memory
+            let limit = if self.fresh { self.limits.head_timeout } else { self.limits.idle_timeout };
+            if !self.wait_readable(limit)? {
+                return Err(Broken::Gone);
+            }
+        }
+        self.fresh = false;
+        let deadline = Instant::now() + self.limits.head_timeout;
+        let end = loop {
+            if let Some(end) = head::end(&self.buffer) {
+                break end;
+            }
+            if head::is_foreign(&self.buffer) {
+                return Err(refused(StatusCode::BAD_REQUEST, "this is no HTTP request"));
+            }
+            if self.buffer.len() > self.limits.header_bytes {
+                break self.buffer.len();
+            }
+            if !self.wait_readable(deadline.saturating_duration_since(Instant::now()))? {
+                return Err(refused(StatusCode::REQUEST_TIMEOUT, "the request's head took too long"));
+            }
+            self.read(HEAD_PIECE_BYTES)?;
+        };
+        if end > self.limits.header_bytes {
+            return Err(refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too long"));
+        }
+        let head = head::read(&self.buffer[..end]).map_err(Broken::Refused)?;
+        self.buffer.drain(..end);
+        Ok(head)
+    }
+
+    /// Reads a request's body.
+    ///
+    /// # Errors
+    /// It is too long, malformed, pauses for too long, or the client goes away.
+    pub fn read_body(&mut self, body: Body) -> Result<Vec<u8>, Broken> {
+        match body.framing {
+            Framing::None => Ok(Vec::new()),
+            Framing::Length(length) => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                if length > self.limits.body_bytes {
+                    return Err(too_long());
+                }
+                self.say_continue(body.expects_continue)?;
+                self.read_length(length)
+            }
+            Framing::Chunked => {
+                self.say_continue(body.expects_continue)?;
+                let reply = match body.reply.proceed() {
+                    Some(RecvRequestResult::RecvBody(reply)) => reply,
+                    Some(RecvRequestResult::Send100(reply)) => {
+                        let (_, reply) = reply.accept(&mut [0; 64]).map_err(|_| bad_chunk())?;
+                        reply
+                    }
+                    _ => return Ok(Vec::new()),
+                };
+                self.read_chunks(reply)
+            }
+        }
+    }
+
+    fn read_length(&mut self, length: usize) -> Result<Vec<u8>, Broken> {
+        if self.buffer.len() >= length {
+            let rest = self.buffer.split_off(length);
+            return Ok(std::mem::replace(&mut self.buffer, rest));
+        }
+        let mut body = std::mem::take(&mut self.buffer);
+        while body.len() < length {
+            let have = body.len();
+            body.resize(length.min((have * 2).max(have + PIECE_BYTES)), 0);
+            let mut filled = have;
+            while filled < body.len() {
+                match (&*self.socket).read(&mut body[filled..]) {
+                    Ok(0) => return Err(Broken::Gone),
+                    Ok(read) => filled += read,
+                    Err(error) => self.wait_body(&error)?,
+                }
+            }
+        }
+        Ok(body)
+    }
+
+    fn read_chunks(&mut self, mut reply: Reply<RecvBody>) -> Result<Vec<u8>, Broken> {
+        let mut body = Vec::new();
+        let mut piece = vec![0; PIECE_BYTES];
+        reply.stop_on_chunk_boundary(true);
+        while !reply.is_ended() {
+            // The parser would take a sign or a space before a chunk's size.
+            if reply.is_on_chunk_boundary() && self.buffer.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
+                return Err(bad_chunk());
+            }
+            let (used, read) = reply.read(&self.buffer, &mut piece).map_err(|_| bad_chunk())?;
+            self.buffer.drain(..used);
+            body.extend_from_slice(&piece[..read]);
+            if body.len() > self.limits.body_bytes {
+                return Err(too_long());
+            }
+            if used == 0 && !reply.is_ended() {
+                if self.buffer.len() > CHUNK_LINE_BYTES {
+                    return Err(bad_chunk());
+                }
+                if !self.wait_readable(self.limits.body_timeout)? {
+                    return Err(paused());
+                }
+                self.read(PIECE_BYTES)?;
+            }
+        }
+        Ok(body)
+    }
+
+    fn wait_body(&self, error: &io::Error) -> Result<(), Broken> {
+        match error.kind() {
+            io::ErrorKind::Interrupted => Ok(()),
+            io::ErrorKind::WouldBlock if self.wait_readable(self.limits.body_timeout)? => Ok(()),
+            io::ErrorKind::WouldBlock => Err(paused()),
+            _ => Err(Broken::Gone),
+        }
+    }
+
+    fn say_continue(&self, expected: bool) -> Result<(), Broken> {
+        if expected && self.buffer.is_empty() {
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| Broken::Gone)?;
+        }
+        Ok(())
+    }
+
+    /// Answers the request; says whether the connection can go on.
+    pub fn respond(&mut self, response: &Response, method: &Method, close: bool) -> bool {
+        let mut out = start(response.status, &response.headers, close);
+        if response.status != StatusCode::NO_CONTENT {
+            out.extend_from_slice(format!("content-length: {}\r\n", response.body.len()).as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+        if method != Method::HEAD {
+            out.extend_from_slice(&response.body);
+        }
+        self.write(&out).is_ok() && !close
+    }
+
+    /// Answers a request whose body may be on its way still, and ends the connection.
+    pub fn refuse(&mut self, refusal: &Refusal) {
+        self.refuse_with(&Response::from(refusal));
+    }
+
+    /// As [`Connection::refuse`], with headers of its own.
+    pub fn refuse_with(&mut self, response: &Response) {
+        if self.respond(response, &Method::GET, true) {
+            return;
+        }
+        // Closing now would reset the connection while the client still writes, and it would not read the answer.
+        let _ = self.socket.shutdown(Shutdown::Write);
+        let deadline = Instant::now() + LINGER;
+        let mut read = 0;
+        while read < LINGER_BYTES {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !matches!(self.wait_readable(left), Ok(true)) {
+                return;
+            }
+            match (&*self.socket).read(&mut [0; 4096]) {
+                Ok(bytes @ 1..) => read += bytes,
+                _ => return,
+            }
+        }
+    }
+
+    /// Gives the socket up to an event stream.
+    #[must_use]
+    pub fn socket(&self) -> Arc<TcpStream> {
+        self.socket.clone()
+    }
+
+    fn read(&mut self, most: usize) -> Result<(), Broken> {
+        let have = self.buffer.len();
+        self.buffer.resize(have + most, 0);
+        let result = (&*self.socket).read(&mut self.buffer[have..]);
+        self.buffer.truncate(have + result.as_ref().copied().unwrap_or(0));
+        match result {
+            Ok(0) => Err(Broken::Gone),
+            Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Err(Broken::Gone)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn wait_readable(&self, limit: Duration) -> Result<bool, Broken> {
+        let ready = system::poll(&mut [Poll::readable(self.socket.as_fd())], Some(limit));
+        ready.map(|ready| ready > 0).map_err(|_| Broken::Gone)
+    }
+
+    /// Writes all of it; a client that does not read for the time that a body may pause is given up.
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match (&*self.socket).write(&bytes[written..]) {
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut polls = [Poll::writable(self.socket.as_fd())];
+                    if system::poll(&mut polls, Some(self.limits.body_timeout))? == 0 {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The status line and the headers, without the empty line at their end.
+#[must_use]
+pub fn start(status: StatusCode, headers: &[(HeaderName, HeaderValue)], close: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    let reason = status.canonical_reason().unwrap_or_default();
+    out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+    for (name, value) in headers {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    if close {
+        out.extend_from_slice(b"connection: close\r\n");
+    }
+    out
+}
+
+fn refused(status: StatusCode, reason: &str) -> Broken {
+    Broken::Refused(Refusal::new(status, reason))
+}
+
+fn too_long() -> Broken {
+    refused(StatusCode::PAYLOAD_TOO_LARGE, "the message is too long; --max-message-bytes allows longer ones")
+}
+
+fn paused() -> Broken {
+    refused(StatusCode::REQUEST_TIMEOUT, "the request's body paused for too long")
+}
+
+fn bad_chunk() -> Broken {
+    refused(StatusCode::BAD_REQUEST, "the request's body has a malformed chunk")
+}

@@ -1,0 +1,294 @@
+//! An event stream: one open HTTP response that carries server-sent events (MCP 2024-11-05, `basic/transports`).
+//!
+//! Whoever has a message writes it to the socket directly, without ever waiting. What the socket does not take
+//! waits, bounded, for the stream's own thread, which also sends comments, sees the client go, and ends the
+//! stream. So a slow reader costs its own stream and nobody's time.
+
+use super::http::{Connection, start};
+use super::listener::Limits;
+use crate::log;
+use crate::protocol::message::Message;
+use crate::protocol::sse;
+use crate::system::{self, Poll, Waker};
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use ureq_proto::http::{HeaderName, HeaderValue, StatusCode, header};
+
+/// One event stream.
+pub struct Stream {
+    socket: Arc<TcpStream>,
+    waker: Waker,
+    keep_alive: Duration,
+    limit: usize,
+    framing: Framing,
+    state: Mutex<State>,
+}
+
+/// How the client finds the end of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// HTTP/1.1: a chunk an event; the empty chunk ends it, so that a broken stream is seen to be one.
+    Chunks,
+    /// HTTP/1.0: the end of the connection.
+    Close,
+}
+
+struct State {
+    /// What the socket did not take yet, from `written` on.
+    waiting: Vec<u8>,
+    written: usize,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    Ending,
+    Broken,
+}
+
+/// Why a stream is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// We ended it.
+    Ended,
+    /// The client closed it, is not there any more, or does not read.
+    Gone,
+}
+
+/// How long the last events may take to be written.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Stream {
+    /// Prepares the stream; nothing is sent before [`Stream::run`], so that what is sent meanwhile follows `events`.
+    ///
+    /// # Errors
+    /// No descriptor is left, or the connection is broken.
+    pub fn new(
+        connection: &Connection,
+        limits: &Limits,
+        http10: bool,
+        cors: &[(HeaderName, HeaderValue)],
+        events: &[u8],
+    ) -> io::Result<Self> {
+        let socket = connection.socket();
+        // Half of the time until a comment is sent, half until it must have been acknowledged.
+        system::set_user_timeout(socket.as_fd(), limits.keep_alive / 2)?;
+        let framing = if http10 { Framing::Close } else { Framing::Chunks };
+        let mut headers = vec![
+            (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform")),
+            (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+        ];
+        headers.extend_from_slice(cors);
+        if framing == Framing::Chunks {
+            headers.push((header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")));
+        }
+        let mut waiting = start(StatusCode::OK, &headers, true);
+        waiting.extend_from_slice(b"\r\n");
+        for part in framing.frame(events, &mut String::new()) {
+            waiting.extend_from_slice(part);
+        }
+        Ok(Self {
+            socket,
+            waker: Waker::new()?,
+            keep_alive: limits.keep_alive / 2,
+            limit: limits.stream_bytes,
+            framing,
+            state: Mutex::new(State { waiting, written: 0, phase: Phase::Open }),
+        })
+    }
+
+    /// Sends a message; says whether the stream was there to take it.
+    pub fn send(&self, message: &Message) -> bool {
+        let mut event = Vec::with_capacity(message.bytes().len() + 32);
+        sse::encode(&mut event, "message", None, message.bytes());
+        self.push(&event)
+    }
+
+    /// Writes what is prepared, as far as the socket takes it.
+    pub fn flush(&self) {
+        // A failure is found again by the stream's thread.
+        let _ = self.state().write_waiting(&self.socket);
+    }
+
+    /// Ends the stream after what was sent.
+    pub fn end(&self) {
+        let mut state = self.state();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Ending;
+        }
+        drop(state);
+        self.waker.wake();
+    }
+
+    /// Keeps the stream going on the connection's thread, until it is over.
+    pub fn run(&self) -> Over {
+        let over = self.keep();
+        self.state().phase = Phase::Broken;
+        if over != Over::Ended {
+            let _ = self.socket.shutdown(Shutdown::Both);
+        }
+        over
+    }
+
+    fn keep(&self) -> Over {
+        let mut comment_at = Instant::now() + self.keep_alive;
+        let mut end_by = None;
+        loop {
+            let (waiting, phase) = {
+                let mut state = self.state();
+                if state.write_waiting(&self.socket).is_err() {
+                    return Over::Gone;
+                }
+                let waiting = state.waiting.len() > state.written;
+                if state.phase == Phase::Ending && !waiting {
+                    state.phase = Phase::Broken; // from here on nothing is taken that would not be sent
+                    return self.finish();
+                }
+                (waiting, state.phase)
+            };
+            let now = Instant::now();
+            match phase {
+                Phase::Broken => return Over::Gone,
+                Phase::Ending if end_by.is_some_and(|by| by <= now) => return Over::Gone,
+                Phase::Ending => end_by = end_by.or(Some(now + END_TIMEOUT)),
+                Phase::Open if comment_at <= now => {
+                    comment_at = now + self.keep_alive;
+                    if !waiting {
+                        let mut comment = Vec::new();
+                        sse::encode_comment(&mut comment, "");
+                        self.push(&comment);
+                        continue;
+                    }
+                }
+                Phase::Open => {}
+            }
+            if self.wait(waiting, end_by.unwrap_or(comment_at) - now) == Some(Over::Gone) {
+                return Over::Gone;
+            }
+        }
+    }
+
+    /// Waits for room, for the client's end, or for a wake.
+    fn wait(&self, waiting: bool, limit: Duration) -> Option<Over> {
+        let socket = self.socket.as_fd();
+        let poll = if waiting { Poll::both(socket) } else { Poll::readable(socket) };
+        let mut polls = [poll, Poll::readable(self.waker.as_fd())];
+        system::poll(&mut polls, Some(limit)).ok()?;
+        if polls[1].is_readable() {
+            self.waker.clear();
+        }
+        if !polls[0].is_readable() {
+            return None;
+        }
+        // Nothing that a client says on its stream means anything, except that it is gone.
+        match (&*self.socket).read(&mut [0; 1024]) {
+            Ok(0) => Some(Over::Gone),
+            Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Some(Over::Gone)
+            }
+            _ => None,
+        }
+    }
+
+    fn finish(&self) -> Over {
+        if self.framing == Framing::Chunks {
+            let _ = (&*self.socket).write(b"0\r\n\r\n");
+        }
+        let _ = self.socket.shutdown(Shutdown::Write);
+        Over::Ended
+    }
+
+    /// The lock is held for writes that do not wait, never longer.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, event: &[u8]) -> bool {
+        let mut size = String::new();
+        let parts = self.framing.frame(event, &mut size);
+        let mut state = self.state();
+        if state.phase == Phase::Broken {
+            return false;
+        }
+        let waited = state.waiting.len() - state.written;
+        if waited > 0 && waited + event.len() > self.limit {
+            log::warning(format_args!("a client does not read its stream: {waited} bytes wait, the stream is closed"));
+            state.phase = Phase::Broken;
+        } else if waited > 0 {
+            for part in parts {
+                state.waiting.extend_from_slice(part);
+            }
+            return true; // the stream's thread waits for room already
+        } else if !state.write(&self.socket, parts) {
+            return true;
+        }
+        let taken = state.phase != Phase::Broken;
+        drop(state);
+        self.waker.wake();
+        taken
+    }
+}
+
+impl Framing {
+    /// The pieces in which an event is sent; `size` is room for the first one.
+    fn frame<'a>(self, event: &'a [u8], size: &'a mut String) -> [&'a [u8]; 3] {
+        match self {
+            Self::Chunks => {
+                *size = format!("{:x}\r\n", event.len());
+                [size.as_bytes(), event, b"\r\n"]
+            }
+            Self::Close => [b"", event, b""],
+        }
+    }
+}
+
+impl State {
+    /// Writes what the socket takes of `parts` at once; says whether the stream's thread has something to do.
+    fn write(&mut self, mut socket: &TcpStream, parts: [&[u8]; 3]) -> bool {
+        let mut slices = parts.map(IoSlice::new);
+        let mut rest = &mut slices[..];
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match socket.write_vectored(rest) {
+                Ok(written) => IoSlice::advance_slices(&mut rest, written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    for part in rest {
+                        self.waiting.extend_from_slice(part);
+                    }
+                    return true;
+                }
+                Err(_) => {
+                    self.phase = Phase::Broken;
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn write_waiting(&mut self, mut socket: &TcpStream) -> io::Result<()> {
+        while self.written < self.waiting.len() {
+            match socket.write(&self.waiting[self.written..]) {
+                Ok(written) => self.written += written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // What is written is let go once it is the larger part: a slow reader costs what it is owed.
+                    if self.written > self.waiting.len() / 2 {
+                        self.waiting.drain(..self.written);
+                        self.written = 0;
+                    }
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        (self.waiting, self.written) = (Vec::new(), 0);
+        Ok(())
+    }
+}
