@@ -249,6 +249,32 @@ pub fn random_id() -> io::Result<String> {
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
+/// Writes to a socket what it takes at once, and never waits.
+///
+/// # Errors
+/// Those of sendmsg(2); `WouldBlock` when it takes nothing.
+pub fn send_now(socket: BorrowedFd<'_>, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: all zeroes is a valid msghdr; `IoSlice` has the layout of iovec, and the parts outlive the call.
+    let sent = unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = parts.as_ptr().cast_mut().cast();
+        message.msg_iovlen = parts.len() as _;
+        libc::sendmsg(socket.as_raw_fd(), &raw const message, flags)
+    };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Reads from a socket what is there, and never waits.
+///
+/// # Errors
+/// Those of recv(2); `WouldBlock` when there is nothing.
+pub fn receive_now(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is as long as is said.
+    let read = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
 /// A connection whose peer has not acknowledged what we sent for so long is broken. Without it, a client whose
 /// plug was pulled would be noticed after a quarter of an hour.
 ///

@@ -1,15 +1,13 @@
 //! One HTTP connection: reads heads and bodies within their limits and deadlines, writes each answer in one piece.
 //!
-//! The socket never makes a thread wait by itself: every wait is a `poll` with a deadline. What is refused before
-//! its body was read ends the connection, gently, so that the client reads the answer and not a reset.
+//! A thread waits in `read` and `write`, with the socket's own timeouts. What is refused before its body was read
+//! ends the connection, gently, so that the client reads the answer and not a reset.
 
 use super::listener::{Guard, Limits};
 use crate::protocol::head::{self, Body, Framing, Head};
 use crate::protocol::http::Refusal;
-use crate::system::{self, Poll};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq_proto::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -22,6 +20,8 @@ pub struct Connection {
     /// Read and not yet used: the rest of a head, a body, the next request.
     buffer: Vec<u8>,
     fresh: bool,
+    /// The timeout that reads have now.
+    read_timeout: Duration,
     _guard: Guard,
 }
 
@@ -85,14 +85,15 @@ impl From<&Refusal> for Response {
 }
 
 impl Connection {
-    /// Takes a connection over; its socket no longer waits.
+    /// Takes a connection over.
     ///
     /// # Errors
     /// The connection is broken already.
     pub fn new(socket: Arc<TcpStream>, limits: Arc<Limits>, guard: Guard) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
+        socket.set_nonblocking(false)?; // some systems hand the listener's flag on
         socket.set_nodelay(true)?;
-        Ok(Self { socket, limits, buffer: Vec::new(), fresh: true, _guard: guard })
+        socket.set_write_timeout(Some(limits.body_timeout))?;
+        Ok(Self { socket, limits, buffer: Vec::new(), fresh: true, read_timeout: Duration::ZERO, _guard: guard })
     }
 
     /// Waits for the next request and reads its head. A head that is refused is answered here; `None` means that
@@ -112,7 +113,7 @@ impl Connection {
         if self.buffer.is_empty() {
             self.buffer = Vec::new(); // a connection that waits keeps no memory
             let limit = if self.fresh { self.limits.head_timeout } else { self.limits.idle_timeout };
-            if !self.wait_readable(limit)? {
+            if !self.read(HEAD_PIECE_BYTES, limit)? {
                 return Err(Broken::Gone);
             }
         }
@@ -128,10 +129,9 @@ impl Connection {
             if self.buffer.len() > self.limits.header_bytes {
                 break self.buffer.len();
             }
-            if !self.wait_readable(deadline.saturating_duration_since(Instant::now()))? {
+            if !self.read(HEAD_PIECE_BYTES, deadline.saturating_duration_since(Instant::now()))? {
                 return Err(refused(StatusCode::REQUEST_TIMEOUT, "the request's head took too long"));
             }
-            self.read(HEAD_PIECE_BYTES)?;
         };
         if end > self.limits.header_bytes {
             return Err(refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too long"));
@@ -177,6 +177,7 @@ impl Connection {
             return Ok(std::mem::replace(&mut self.buffer, rest));
         }
         let mut body = std::mem::take(&mut self.buffer);
+        self.set_read_timeout(self.limits.body_timeout)?;
         while body.len() < length {
             let have = body.len();
             body.resize(length.min((have * 2).max(have + PIECE_BYTES)), 0);
@@ -185,7 +186,9 @@ impl Connection {
                 match (&*self.socket).read(&mut body[filled..]) {
                     Ok(0) => return Err(Broken::Gone),
                     Ok(read) => filled += read,
-                    Err(error) => self.wait_body(&error)?,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(paused()),
+                    Err(_) => return Err(Broken::Gone),
                 }
             }
         }
@@ -211,27 +214,17 @@ impl Connection {
                 if self.buffer.len() > CHUNK_LINE_BYTES {
                     return Err(bad_chunk());
                 }
-                if !self.wait_readable(self.limits.body_timeout)? {
+                if !self.read(PIECE_BYTES, self.limits.body_timeout)? {
                     return Err(paused());
                 }
-                self.read(PIECE_BYTES)?;
             }
         }
         Ok(body)
     }
 
-    fn wait_body(&self, error: &io::Error) -> Result<(), Broken> {
-        match error.kind() {
-            io::ErrorKind::Interrupted => Ok(()),
-            io::ErrorKind::WouldBlock if self.wait_readable(self.limits.body_timeout)? => Ok(()),
-            io::ErrorKind::WouldBlock => Err(paused()),
-            _ => Err(Broken::Gone),
-        }
-    }
-
     fn say_continue(&self, expected: bool) -> Result<(), Broken> {
         if expected && self.buffer.is_empty() {
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| Broken::Gone)?;
+            (&*self.socket).write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| Broken::Gone)?;
         }
         Ok(())
     }
@@ -246,7 +239,7 @@ impl Connection {
         if method != Method::HEAD {
             out.extend_from_slice(&response.body);
         }
-        self.write(&out).is_ok() && !close
+        (&*self.socket).write_all(&out).is_ok() && !close
     }
 
     /// Answers a request whose body may be on its way still, and ends the connection.
@@ -264,14 +257,11 @@ impl Connection {
         let deadline = Instant::now() + LINGER;
         let mut read = 0;
         while read < LINGER_BYTES {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if !matches!(self.wait_readable(left), Ok(true)) {
+            self.buffer.clear();
+            if !matches!(self.read(PIECE_BYTES, deadline.saturating_duration_since(Instant::now())), Ok(true)) {
                 return;
             }
-            match (&*self.socket).read(&mut [0; 4096]) {
-                Ok(bytes @ 1..) => read += bytes,
-                _ => return,
-            }
+            read += self.buffer.len();
         }
     }
 
@@ -281,40 +271,26 @@ impl Connection {
         self.socket.clone()
     }
 
-    fn read(&mut self, most: usize) -> Result<(), Broken> {
+    /// Reads once into the buffer; says whether anything came within the limit.
+    fn read(&mut self, most: usize, limit: Duration) -> Result<bool, Broken> {
+        self.set_read_timeout(limit)?;
         let have = self.buffer.len();
         self.buffer.resize(have + most, 0);
         let result = (&*self.socket).read(&mut self.buffer[have..]);
         self.buffer.truncate(have + result.as_ref().copied().unwrap_or(0));
         match result {
-            Ok(0) => Err(Broken::Gone),
-            Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Err(Broken::Gone)
-            }
-            _ => Ok(()),
+            Ok(1..) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Ok(_) | Err(_) => Err(Broken::Gone),
         }
     }
 
-    fn wait_readable(&self, limit: Duration) -> Result<bool, Broken> {
-        let ready = system::poll(&mut [Poll::readable(self.socket.as_fd())], Some(limit));
-        ready.map(|ready| ready > 0).map_err(|_| Broken::Gone)
-    }
-
-    /// Writes all of it; a client that does not read for the time that a body may pause is given up.
-    fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut written = 0;
-        while written < bytes.len() {
-            match (&*self.socket).write(&bytes[written..]) {
-                Ok(more) => written += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let mut polls = [Poll::writable(self.socket.as_fd())];
-                    if system::poll(&mut polls, Some(self.limits.body_timeout))? == 0 {
-                        return Err(io::ErrorKind::TimedOut.into());
-                    }
-                }
-                Err(error) => return Err(error),
-            }
+    fn set_read_timeout(&mut self, limit: Duration) -> Result<(), Broken> {
+        let limit = limit.max(Duration::from_millis(1)); // none at all would mean no limit
+        if limit != self.read_timeout {
+            self.socket.set_read_timeout(Some(limit)).map_err(|_| Broken::Gone)?;
+            self.read_timeout = limit;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::log;
 use crate::protocol::message::Message;
 use crate::protocol::sse;
 use crate::system::{self, Poll, Waker};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -186,7 +186,7 @@ impl Stream {
             return None;
         }
         // Nothing that a client says on its stream means anything, except that it is gone.
-        match (&*self.socket).read(&mut [0; 1024]) {
+        match system::receive_now(socket, &mut [0; 1024]) {
             Ok(0) => Some(Over::Gone),
             Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Some(Over::Gone)
@@ -197,7 +197,7 @@ impl Stream {
 
     fn finish(&self) -> Over {
         if self.framing == Framing::Chunks {
-            let _ = (&*self.socket).write(b"0\r\n\r\n");
+            let _ = system::send_now(self.socket.as_fd(), &[IoSlice::new(b"0\r\n\r\n")]);
         }
         let _ = self.socket.shutdown(Shutdown::Write);
         Over::Ended
@@ -249,12 +249,12 @@ impl Framing {
 
 impl State {
     /// Writes what the socket takes of `parts` at once; says whether the stream's thread has something to do.
-    fn write(&mut self, mut socket: &TcpStream, parts: [&[u8]; 3]) -> bool {
+    fn write(&mut self, socket: &TcpStream, parts: [&[u8]; 3]) -> bool {
         let mut slices = parts.map(IoSlice::new);
         let mut rest = &mut slices[..];
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
-            match socket.write_vectored(rest) {
+            match system::send_now(socket.as_fd(), rest) {
                 Ok(written) => IoSlice::advance_slices(&mut rest, written),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -272,9 +272,9 @@ impl State {
         false
     }
 
-    fn write_waiting(&mut self, mut socket: &TcpStream) -> io::Result<()> {
+    fn write_waiting(&mut self, socket: &TcpStream) -> io::Result<()> {
         while self.written < self.waiting.len() {
-            match socket.write(&self.waiting[self.written..]) {
+            match system::send_now(socket.as_fd(), &[IoSlice::new(&self.waiting[self.written..])]) {
                 Ok(written) => self.written += written,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
