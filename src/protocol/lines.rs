@@ -1,1 +1,208 @@
-//! (to come)
+//! Newline framing: bytes as they were read become lines. What is held is bounded by the limit and the bytes
+//! just given: a line over the limit is counted and not kept, and the lines after it are read as ever.
+
+use std::io::BufRead;
+
+/// One line, without its end.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Line {
+    /// A line within the limit.
+    Complete(Vec<u8>),
+    /// A line over the limit; what it said is gone.
+    TooLong {
+        /// How long it was.
+        bytes: usize,
+    },
+}
+
+/// Cuts what is read into lines.
+pub struct Lines {
+    limit_bytes: usize,
+    /// The unfinished line, unless it is too long already; a carriage return is held beyond the limit.
+    held: Vec<u8>,
+    /// How long the unfinished line is, kept or not.
+    length: usize,
+    /// Whether its last byte is a carriage return, which may belong to its end.
+    carriage_return: bool,
+}
+
+impl Lines {
+    /// Lines of at most `limit_bytes`, their end not counted.
+    #[must_use]
+    pub fn new(limit_bytes: usize) -> Self {
+        Self { limit_bytes, held: Vec::new(), length: 0, carriage_return: false }
+    }
+
+    /// Takes bytes as they were read and gives every line that they complete, in order, without line end
+    /// (`\n` or `\r\n`). Blank lines are left out.
+    pub fn feed(&mut self, mut bytes: &[u8], mut line: impl FnMut(Line)) {
+        while !bytes.is_empty() {
+            let (part, ended) = cut(&mut bytes, b'\n');
+            self.hold(part);
+            if ended {
+                self.finish().map(&mut line);
+            }
+        }
+    }
+
+    /// End of input: the last line, if it has no newline.
+    pub fn finish(&mut self) -> Option<Line> {
+        let ended_by_two = usize::from(std::mem::take(&mut self.carriage_return));
+        let bytes = std::mem::take(&mut self.length) - ended_by_two;
+        // The buffer goes with the line, so that none stays as large as the largest line was.
+        let mut line = std::mem::take(&mut self.held);
+        if bytes > self.limit_bytes {
+            return Some(Line::TooLong { bytes });
+        }
+        line.truncate(bytes);
+        (!line.trim_ascii().is_empty()).then_some(Line::Complete(line))
+    }
+
+    fn hold(&mut self, part: &[u8]) {
+        let Some(last) = part.last() else { return };
+        let most = self.limit_bytes.saturating_add(1);
+        self.carriage_return = *last == b'\r';
+        self.length = self.length.saturating_add(part.len());
+        if self.length > most {
+            self.held = Vec::new();
+        } else {
+            append(&mut self.held, part, most);
+        }
+    }
+}
+
+/// Takes what stands before the first `end` from `bytes`, and that end with it; says whether there was one.
+pub(super) fn cut<'a>(bytes: &mut &'a [u8], end: u8) -> (&'a [u8], bool) {
+    let all = *bytes;
+    // The one search of the standard library for a byte that is not a byte-by-byte loop.
+    let taken = bytes.skip_until(end).expect("reading from memory cannot fail");
+    match &all[..taken] {
+        [before @ .., last] if *last == end => (before, true),
+        part => (part, false),
+    }
+}
+
+/// Appends to a buffer that never holds more than `most`: it doubles as a `Vec` does, but not beyond that.
+pub(super) fn append(held: &mut Vec<u8>, part: &[u8], most: usize) {
+    let needed = held.len() + part.len();
+    if needed > held.capacity() {
+        let doubled = held.capacity().saturating_mul(2).min(most);
+        held.reserve_exact(needed.max(doubled) - held.len());
+    }
+    held.extend_from_slice(part);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What came of `pieces`, readable: the text of a line, or how long it was.
+    fn read(limit_bytes: usize, pieces: &[&[u8]]) -> Vec<Result<String, usize>> {
+        let mut lines = Lines::new(limit_bytes);
+        let mut found = Vec::new();
+        let mut show = |line| {
+            found.push(match line {
+                Line::Complete(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+                Line::TooLong { bytes } => Err(bytes),
+            });
+        };
+        for piece in pieces {
+            lines.feed(piece, &mut show);
+            assert!(lines.held.capacity() <= limit_bytes + 1, "{} bytes held", lines.held.capacity());
+        }
+        lines.finish().map(&mut show);
+        assert!(lines.finish().is_none(), "an input ends once");
+        found
+    }
+
+    /// One rule: what `input` gives, however it is cut.
+    fn check(limit_bytes: usize, input: &str, expected: &[Result<&str, usize>]) {
+        let expected: Vec<_> = expected.iter().map(|line| line.map(str::to_owned)).collect();
+        let input = input.as_bytes();
+        let same = |pieces: &[&[u8]]| {
+            assert_eq!(read(limit_bytes, pieces), expected, "{:?}", String::from_utf8_lossy(&pieces.join(&b'|')));
+        };
+        same(&[input]);
+        same(&input.chunks(1).collect::<Vec<_>>());
+        for first in 0..=input.len() {
+            same(&[&input[..first], &input[first..]]);
+            for second in first..=input.len() {
+                same(&[&input[..first], &input[first..second], &input[second..]]);
+            }
+        }
+    }
+
+    #[test]
+    fn lines_end_with_a_newline_or_the_input() {
+        check(9, "", &[]);
+        check(9, "a", &[Ok("a")]);
+        check(9, "a\n", &[Ok("a")]);
+        check(9, "a\nb", &[Ok("a"), Ok("b")]);
+        check(9, "a\r\nb\r\n", &[Ok("a"), Ok("b")]);
+        check(9, "a\nb\r\nc\n", &[Ok("a"), Ok("b"), Ok("c")]);
+        check(9, "a\r", &[Ok("a")]);
+        check(9, "é\n→\n", &[Ok("é"), Ok("→")]);
+    }
+
+    #[test]
+    fn only_the_last_carriage_return_belongs_to_the_end() {
+        check(9, "a\rb\n", &[Ok("a\rb")]);
+        check(9, "a\r\r\nb", &[Ok("a\r"), Ok("b")]);
+        check(9, "\ra\n", &[Ok("\ra")]);
+    }
+
+    #[test]
+    fn blank_lines_are_left_out() {
+        check(9, "\n", &[]);
+        check(9, "\r\n\n\r\n", &[]);
+        check(9, "\na\n\n\nb\n\r\n", &[Ok("a"), Ok("b")]);
+        check(9, " \t\n a \n  ", &[Ok(" a ")]);
+        check(9, "\r", &[]);
+    }
+
+    #[test]
+    fn a_line_over_the_limit_costs_only_itself() {
+        check(3, "abc\nabcd\nab\n", &[Ok("abc"), Err(4), Ok("ab")]);
+        check(3, "abc\r\nabcd\r\nab\r\n", &[Ok("abc"), Err(4), Ok("ab")]);
+        check(3, "abcdefghij\n", &[Err(10)]);
+        check(3, "abcdefghij", &[Err(10)]);
+        check(3, "abcd\rfgh\r", &[Err(8)]);
+        check(3, "abcdef\nabcdefg\n", &[Err(6), Err(7)]);
+        check(3, "      \n", &[Err(6)]);
+        check(0, "a\n\nbc\n", &[Err(1), Err(2)]);
+        check(0, "\r\n\r", &[]);
+    }
+
+    #[test]
+    fn no_limit_is_a_limit_too() {
+        let mut lines = Lines::new(usize::MAX);
+        lines.feed(b"ab", |_| panic!("no line yet"));
+        assert!(matches!(lines.finish(), Some(Line::Complete(line)) if line == b"ab"));
+    }
+
+    #[test]
+    fn a_large_line_is_held_once_and_handed_out() {
+        let mut lines = Lines::new(1 << 20);
+        let mut longest = 0;
+        for _ in 0..16 {
+            lines.feed(&vec![b'x'; 1 << 16], |_| panic!("no line yet"));
+        }
+        lines.feed(b"\ny\n", |line| {
+            if let Line::Complete(bytes) = line {
+                longest = longest.max(bytes.capacity());
+            }
+        });
+        assert!((1 << 20..=(1 << 20) + 1).contains(&longest), "{longest}");
+        assert_eq!(lines.held.capacity(), 0, "nothing of it stays");
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_kept() {
+        let mut lines = Lines::new(1 << 10);
+        for _ in 0..100 {
+            lines.feed(&[b'x'; 1 << 10], |_| panic!("no line yet"));
+            assert!(lines.held.capacity() <= (1 << 10) + 1);
+        }
+        assert!(matches!(lines.finish(), Some(Line::TooLong { bytes: 102_400 })));
+    }
+}
