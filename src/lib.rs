@@ -1,5 +1,6 @@
 //! The library behind the `mcp-proxy` binary.
 
+pub mod cli;
 pub mod connect;
 pub mod downstream;
 pub mod error;

@@ -1,0 +1,125 @@
+//! What the words have said so far. It begins with the table's defaults, and its fields change by the table's setters.
+
+use super::table::{Setter, TABLE};
+use crate::downstream::listener::Limits;
+use crate::log::{Level, Secret};
+use crate::upstream::http::Verify;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the words have said so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Draft {
+    pub show: Option<Show>,
+    pub demo: bool,
+    pub debug: bool,
+    pub level: Level,
+    pub headers: Vec<(String, Secret)>,
+    pub token: Option<Token>,
+    pub transport: Transport,
+    pub verify: Verify,
+    pub timeout: Duration,
+    pub env: Vec<(OsString, OsString)>,
+    pub cwd: Option<PathBuf>,
+    pub pass_environment: bool,
+    pub stop_timeout: Duration,
+    pub port: u16,
+    pub host: String,
+    pub allow_origins: Vec<String>,
+    pub expose_headers: Vec<String>,
+    pub sessions: usize,
+    pub open_requests: usize,
+    pub limits: Limits,
+    /// The names of the options that stood on the command line.
+    pub given: Vec<&'static str>,
+    /// Their secret values.
+    pub secrets: Vec<String>,
+}
+
+/// What is shown instead of doing anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Show {
+    Help,
+    Version,
+}
+
+/// Where the bearer token comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Token {
+    Literal(Secret),
+    File(PathBuf),
+}
+
+/// How a remote server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    Auto,
+    Sse,
+    StreamableHttp,
+}
+
+impl Draft {
+    /// What holds when nothing is said: every default of the table.
+    pub fn new() -> Self {
+        let mut draft = Self::blank();
+        for row in TABLE {
+            if let Setter::Word(set) = row.set
+                && !row.default.is_empty()
+            {
+                set(&mut draft, row.default.as_ref()).expect("a default that its own setter takes");
+            }
+        }
+        draft
+    }
+
+    /// Whether the option, or another form of it, stood on the command line.
+    pub fn is_given(&self, name: &str) -> bool {
+        TABLE.iter().any(|row| (row.name() == name || row.form_of == name) && self.given.contains(&row.name()))
+    }
+
+    /// A value that must not be seen in the list of processes.
+    pub fn keep_secret(&mut self, value: &str) {
+        if !value.is_empty() {
+            self.secrets.push(value.to_owned());
+        }
+    }
+
+    /// Nothing yet; [`Draft::new`] puts the table's defaults in place of the zeros.
+    fn blank() -> Self {
+        let zero = Duration::ZERO;
+        Self {
+            show: None,
+            demo: false,
+            debug: false,
+            level: Level::Info,
+            headers: Vec::new(),
+            token: None,
+            transport: Transport::Auto,
+            verify: Verify::Public,
+            timeout: zero,
+            env: Vec::new(),
+            cwd: None,
+            pass_environment: false,
+            stop_timeout: zero,
+            port: 0,
+            host: String::new(),
+            allow_origins: Vec::new(),
+            expose_headers: Vec::new(),
+            sessions: 0,
+            open_requests: 0,
+            limits: Limits {
+                connections: 0,
+                header_bytes: 0,
+                body_bytes: 0,
+                head_timeout: zero,
+                body_timeout: zero,
+                idle_timeout: zero,
+                stream_bytes: 0,
+                keep_alive: zero,
+            },
+            given: Vec::new(),
+            secrets: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `--help` and the README's table of options, made from the table. No line of help is longer than 80 columns.
+
+use super::table::{Group, Row, TABLE};
+use std::fmt::Write as _;
+
+/// The column in which an option's explanation begins.
+const INDENT: usize = 27;
+/// The width of a terminal that nobody has touched.
+const WIDTH: usize = 80;
+
+const USAGE: &str = "\
+Lets any client of the Model Context Protocol (MCP) talk to any server of it.
+
+Usage:
+  mcp-proxy [OPTIONS] URL
+        connect: our stdin and stdout, and the remote server at URL (HTTP+SSE)
+  mcp-proxy [OPTIONS] [--] COMMAND [ARGS...]
+        serve: clients over HTTP (GET /sse), and the local server COMMAND
+  mcp-proxy --demo
+        a small server on stdin and stdout, to try things with
+
+Options may also stand behind the URL or the command. What stands behind '--'
+is the command's alone. Without a URL, SSE_URL of the environment is taken.
+
+Examples:
+  mcp-proxy http://localhost:8080/sse
+  mcp-proxy -H Authorization 'Bearer TOKEN' https://host/sse
+  mcp-proxy --verify-ssl /etc/ssl/our-ca.pem https://host/sse
+  mcp-proxy --port 8080 -- uvx mcp-server-fetch --user-agent Me
+  mcp-proxy --port 8080 --host 0.0.0.0 -e KEY VALUE -- npx -y some-server
+  mcp-proxy --port 8080 --allow-origin '*' -- mcp-proxy --demo
+";
+
+const STATUS: &str = "
+Exit status: 0 after the end of input or a polite stop; 2 a mistake on the
+command line; 127 or 126 the command is not found or cannot run; 1 anything
+else.
+";
+
+/// What `--help` shows.
+#[must_use]
+pub fn help() -> String {
+    let mut help = USAGE.to_owned();
+    for (group, title) in GROUPS {
+        let _ = write!(help, "\n{title}:\n");
+        for row in TABLE.iter().filter(|row| row.group == group) {
+            describe(row, &mut help);
+        }
+    }
+    help + STATUS
+}
+
+/// The README's table: a row an option.
+#[must_use]
+pub fn options_markdown() -> String {
+    let mut table = "| Option | Meaning | Default | Variable |\n|---|---|---|---|\n".to_owned();
+    for row in GROUPS.iter().flat_map(|(group, _)| TABLE.iter().filter(move |row| row.group == *group)) {
+        let names = row.names.join("`, `");
+        let value = if row.value.is_empty() { String::new() } else { format!(" {}", row.value) };
+        let help = row.help.replace('*', "\\*");
+        let _ = writeln!(table, "| `{names}{value}` | {help} | {} | {} |", code(row.default), code(row.variable));
+    }
+    table
+}
+
+const GROUPS: [(Group, &str); 5] = [
+    (Group::Connect, "Connect, with a URL"),
+    (Group::Listener, "Serve, with a command: the listener"),
+    (Group::Server, "Serve, with a command: the server"),
+    (Group::Limits, "Limits"),
+    (Group::General, "General"),
+];
+
+fn code(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("`{text}`") }
+}
+
+/// The names of a row on the left, its explanation on the right.
+fn describe(row: &Row, help: &mut String) {
+    let names = format!("  {} {}", row.names.join(", "), row.value);
+    let mut line = format!("{:<INDENT$}", names.trim_end());
+    if line.len() > INDENT || !line.ends_with(' ') {
+        let _ = writeln!(help, "{}", line.trim_end());
+        line = " ".repeat(INDENT);
+    }
+    for word in explanation(row).split(' ') {
+        if line.len() + word.len() > WIDTH {
+            let _ = writeln!(help, "{}", line.trim_end());
+            line = " ".repeat(INDENT);
+        }
+        line.push_str(word);
+        line.push(' ');
+    }
+    let _ = writeln!(help, "{}", line.trim_end());
+}
+
+fn explanation(row: &Row) -> String {
+    let mut text = row.help.to_owned();
+    let facts: Vec<String> = [("default", row.default), ("variable", row.variable)]
+        .iter()
+        .filter(|(_, fact)| !fact.is_empty())
+        .map(|(what, fact)| format!("{what} {fact}"))
+        .collect();
+    if !facts.is_empty() {
+        let _ = write!(text, " [{}]", facts.join(", "));
+    }
+    text
+}

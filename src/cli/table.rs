@@ -1,0 +1,375 @@
+//! The options as a table: one row an option. The parser, `--help` and the README's table come from it, so that none
+//! of them can lie.
+
+use super::draft::{Draft, Show, Token};
+use super::values::{
+    add_origin, count, expose_header, host, is_origin, level, port, seconds, set_env, set_header, set_token,
+    set_transport, set_verify, wants_verify,
+};
+use crate::upstream::http::Verify;
+use std::ffi::OsStr;
+
+/// One option.
+pub(super) struct Row {
+    /// How it is written; the first that begins with `--` names it in messages.
+    pub names: &'static [&'static str],
+    /// What follows the name, as help shows it.
+    pub value: &'static str,
+    /// Where help shows it, and which mode reads its variable.
+    pub group: Group,
+    /// What it does, in one or two sentences.
+    pub help: &'static str,
+    /// What holds without it, as one would write it; empty where that says nothing.
+    pub default: &'static str,
+    /// The environment variable that is read where the option is not given; may be empty.
+    pub variable: &'static str,
+    /// The option of which it is another form; may be empty.
+    pub form_of: &'static str,
+    /// Whether the Python program has it; then its prefixes win over those of our own options.
+    pub inherited: bool,
+    /// What keeps its value.
+    pub set: Setter,
+}
+
+impl Row {
+    /// The name that stands for the option in messages.
+    pub fn name(&self) -> &'static str {
+        self.names.iter().find(|name| name.starts_with("--")).expect("every row has a long name")
+    }
+}
+
+/// The parts of help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Group {
+    General,
+    Connect,
+    Server,
+    Listener,
+    Limits,
+}
+
+/// What follows an option's name, and what keeps it.
+pub(super) enum Setter {
+    /// Nothing. False where the name begins with `--no-`.
+    Switch(fn(&mut Draft, bool)),
+    /// One word.
+    Word(fn(&mut Draft, &OsStr) -> Result<(), String>),
+    /// A name and a value: one word that holds this byte between them, else two words.
+    Pair(u8, fn(&mut Draft, &OsStr, &OsStr) -> Result<(), String>),
+    /// Nothing, or one word that looks like this.
+    Optional(fn(&OsStr) -> bool, fn(&mut Draft, &OsStr) -> Result<(), String>),
+    /// One word or more, while they look like this.
+    Several(fn(&OsStr) -> bool, fn(&mut Draft, &OsStr) -> Result<(), String>),
+}
+
+/// What most of our own rows have in common.
+const OURS: Row = Row {
+    names: &[],
+    value: "",
+    group: Group::General,
+    help: "",
+    default: "",
+    variable: "",
+    form_of: "",
+    inherited: false,
+    set: Setter::Switch(|_, _| ()),
+};
+
+/// What most rows have in common that the Python program has too.
+const INHERITED: Row = Row { inherited: true, ..OURS };
+
+/// All options, in the order of help.
+pub(super) static TABLE: &[Row] = &[
+    Row {
+        names: &["-H", "--headers"],
+        value: "KEY VALUE",
+        group: Group::Connect,
+        help: "Sends a header with every request; also -H 'KEY: VALUE'. Can be given several times.",
+        set: Setter::Pair(b':', set_header),
+        ..INHERITED
+    },
+    Row {
+        names: &["--api-access-token"],
+        value: "TOKEN",
+        group: Group::Connect,
+        help: "Sends 'Authorization: Bearer TOKEN'. Such a header given with -H wins.",
+        variable: "API_ACCESS_TOKEN",
+        set: Setter::Word(set_token),
+        ..INHERITED
+    },
+    Row {
+        names: &["--api-access-token-file"],
+        value: "FILE",
+        group: Group::Connect,
+        help: "The same, with the token read from FILE.",
+        form_of: "--api-access-token",
+        set: Setter::Word(|draft, word| {
+            draft.token = Some(Token::File(word.into()));
+            Ok(())
+        }),
+        ..OURS
+    },
+    Row {
+        names: &["--transport"],
+        value: "NAME",
+        group: Group::Connect,
+        help: "How the remote server is spoken to: 'sse', or 'auto', which finds out (only HTTP+SSE in this version).",
+        default: "auto",
+        set: Setter::Word(set_transport),
+        ..INHERITED
+    },
+    Row {
+        names: &["--verify-ssl"],
+        value: "[VALUE]",
+        group: Group::Connect,
+        help: "Which certificates are believed: 'yes' those signed by public authorities, 'no' all, the path of a PEM \
+               file those signed by one of its authorities.",
+        default: "yes",
+        set: Setter::Optional(wants_verify, set_verify),
+        ..INHERITED
+    },
+    Row {
+        names: &["--no-verify-ssl"],
+        group: Group::Connect,
+        help: "Believes all certificates, the same as --verify-ssl no.",
+        set: Setter::Switch(|draft, _| draft.verify = Verify::Nothing),
+        ..INHERITED
+    },
+    Row {
+        names: &["--timeout"],
+        value: "SECONDS",
+        group: Group::Connect,
+        help: "How long the server may take to accept one message or to open its stream.",
+        default: "30",
+        set: Setter::Word(|draft, word| seconds(word).map(|value| draft.timeout = value)),
+        ..OURS
+    },
+    Row {
+        names: &["-e", "--env"],
+        value: "KEY VALUE",
+        group: Group::Server,
+        help: "Sets a variable of the server's environment; also -e KEY=VALUE. Can be given several times.",
+        set: Setter::Pair(b'=', set_env),
+        ..INHERITED
+    },
+    Row {
+        names: &["--cwd"],
+        value: "DIR",
+        group: Group::Server,
+        help: "The folder in which the server runs.",
+        set: Setter::Word(|draft, word| {
+            draft.cwd = (!word.is_empty()).then(|| word.into());
+            Ok(())
+        }),
+        ..INHERITED
+    },
+    Row {
+        names: &["--pass-environment", "--no-pass-environment"],
+        group: Group::Server,
+        help: "Gives the server our whole environment, not only HOME, LOGNAME, PATH, SHELL, TERM and USER.",
+        default: "no",
+        set: Setter::Switch(|draft, yes| draft.pass_environment = yes),
+        ..INHERITED
+    },
+    Row {
+        names: &["--stop-timeout"],
+        value: "SECONDS",
+        group: Group::Server,
+        help: "How long the server may take to end before it is killed.",
+        default: "7",
+        set: Setter::Word(|draft, word| seconds(word).map(|value| draft.stop_timeout = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--port"],
+        value: "PORT",
+        group: Group::Listener,
+        help: "The port to listen on; 0 takes any free one.",
+        default: "0",
+        variable: "MCP_PROXY_PORT",
+        set: Setter::Word(|draft, word| port(word).map(|value| draft.port = value)),
+        ..INHERITED
+    },
+    Row {
+        names: &["--host"],
+        value: "ADDRESS",
+        group: Group::Listener,
+        help: "The address to listen on; 'localhost' means both 127.0.0.1 and ::1, '0.0.0.0' every network.",
+        default: "127.0.0.1",
+        variable: "MCP_PROXY_HOST",
+        set: Setter::Word(|draft, word| host(word).map(|value| draft.host = value)),
+        ..INHERITED
+    },
+    Row {
+        names: &["--sse-port"],
+        value: "PORT",
+        group: Group::Listener,
+        help: "The old name of --port, which wins over it.",
+        form_of: "--port",
+        set: Setter::Word(|draft, word| {
+            let port = port(word)?;
+            if !draft.given.contains(&"--port") {
+                draft.port = port;
+            }
+            Ok(())
+        }),
+        ..INHERITED
+    },
+    Row {
+        names: &["--sse-host"],
+        value: "ADDRESS",
+        group: Group::Listener,
+        help: "The old name of --host, which wins over it.",
+        form_of: "--host",
+        set: Setter::Word(|draft, word| {
+            let host = host(word)?;
+            if !draft.given.contains(&"--host") {
+                draft.host = host;
+            }
+            Ok(())
+        }),
+        ..INHERITED
+    },
+    Row {
+        names: &["--allow-origin"],
+        value: "ORIGIN...",
+        group: Group::Listener,
+        help: "Lets pages of these origins use the proxy, such as https://app.example; '*' means all. Can be given \
+               several times.",
+        set: Setter::Several(is_origin, add_origin),
+        ..INHERITED
+    },
+    Row {
+        names: &["--expose-header"],
+        value: "NAME",
+        group: Group::Listener,
+        help: "A header that such pages may read. Can be given several times.",
+        default: "Mcp-Session-Id",
+        set: Setter::Word(expose_header),
+        ..INHERITED
+    },
+    Row {
+        names: &["--keep-alive"],
+        value: "SECONDS",
+        group: Group::Listener,
+        help: "A client that went away is noticed within this time.",
+        default: "15",
+        set: Setter::Word(|draft, word| seconds(word).map(|value| draft.limits.keep_alive = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--max-sessions"],
+        value: "N",
+        group: Group::Limits,
+        help: "Sessions at the same time.",
+        default: "256",
+        set: Setter::Word(|draft, word| count(word).map(|value| draft.sessions = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--max-connections"],
+        value: "N",
+        group: Group::Limits,
+        help: "Connections at the same time.",
+        default: "512",
+        set: Setter::Word(|draft, word| count(word).map(|value| draft.limits.connections = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--max-open-requests"],
+        value: "N",
+        group: Group::Limits,
+        help: "Requests of one session that wait for their answer at the same time.",
+        default: "1024",
+        set: Setter::Word(|draft, word| count(word).map(|value| draft.open_requests = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--max-message-bytes"],
+        value: "N",
+        group: Group::Limits,
+        help: "The size of one message: a line, a request's body, an event.",
+        default: "67108864",
+        set: Setter::Word(|draft, word| count(word).map(|value| draft.limits.body_bytes = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--max-header-bytes"],
+        value: "N",
+        group: Group::Limits,
+        help: "The size of a request's head.",
+        default: "32768",
+        set: Setter::Word(|draft, word| count(word).map(|value| draft.limits.header_bytes = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--max-stream-bytes"],
+        value: "N",
+        group: Group::Limits,
+        help: "What may wait for a client that reads slowly; over it, its stream is closed.",
+        default: "67108864",
+        set: Setter::Word(|draft, word| count(word).map(|value| draft.limits.stream_bytes = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--head-timeout"],
+        value: "SECONDS",
+        group: Group::Limits,
+        help: "How long a request's head may take.",
+        default: "10",
+        set: Setter::Word(|draft, word| seconds(word).map(|value| draft.limits.head_timeout = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--body-timeout"],
+        value: "SECONDS",
+        group: Group::Limits,
+        help: "How long a request's body may pause.",
+        default: "30",
+        set: Setter::Word(|draft, word| seconds(word).map(|value| draft.limits.body_timeout = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--idle-timeout"],
+        value: "SECONDS",
+        group: Group::Limits,
+        help: "How long a connection may stay open without a request.",
+        default: "75",
+        set: Setter::Word(|draft, word| seconds(word).map(|value| draft.limits.idle_timeout = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--demo"],
+        help: "Is a small MCP server on stdin and stdout, to try things with.",
+        set: Setter::Switch(|draft, _| draft.demo = true),
+        ..OURS
+    },
+    Row {
+        names: &["--log-level"],
+        value: "LEVEL",
+        help: "The least important lines that are shown on stderr: DEBUG, INFO, WARNING, ERROR or CRITICAL.",
+        default: "INFO",
+        variable: "MCP_PROXY_LOG_LEVEL",
+        set: Setter::Word(|draft, word| level(word).map(|value| draft.level = value)),
+        ..INHERITED
+    },
+    Row {
+        names: &["--debug", "--no-debug"],
+        help: "The same as --log-level DEBUG, and wins over it.",
+        default: "no",
+        set: Setter::Switch(|draft, yes| draft.debug = yes),
+        ..INHERITED
+    },
+    Row {
+        names: &["--version"],
+        help: "Shows the version.",
+        set: Setter::Switch(|draft, _| draft.show = Some(Show::Version)),
+        ..INHERITED
+    },
+    Row {
+        names: &["-h", "--help"],
+        help: "Shows this help.",
+        set: Setter::Switch(|draft, _| draft.show = Some(Show::Help)),
+        ..INHERITED
+    },
+];

@@ -1,0 +1,694 @@
+//! Tables of command lines and what they mean. What a row does not mention has its default.
+
+use super::*;
+use crate::upstream::http::Verify;
+use std::collections::HashSet;
+
+/// Splits at spaces; `'…'` keeps them.
+fn words(line: &str) -> Vec<OsString> {
+    let mut words: Vec<Option<String>> = vec![None];
+    for (part, quoted) in line.split('\'').zip([false, true].into_iter().cycle()) {
+        for (n, piece) in part.split(if quoted { '\'' } else { ' ' }).enumerate() {
+            if n > 0 {
+                words.push(None);
+            }
+            if quoted || !piece.is_empty() {
+                words.last_mut().unwrap().get_or_insert_default().push_str(piece);
+            }
+        }
+    }
+    words.into_iter().flatten().map(OsString::from).collect()
+}
+
+/// Parses with this environment, `NAME=value` separated by semicolons.
+fn parsed(line: &str, environment: &str) -> Result<Parsed, Error> {
+    let environment = environment.to_owned();
+    let lookup = move |name: &str| {
+        environment.split(';').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(OsString::from)
+    };
+    parse(words(line), &lookup)
+}
+
+/// What a command line means, in words: the mode, and whatever differs from `mcp-proxy URL` or `mcp-proxy COMMAND`.
+fn meaning(line: &str, environment: &str) -> String {
+    match parsed(line, environment) {
+        Err(error) => {
+            assert_eq!(error.status(), 2, "{line}");
+            assert!(!error.to_string().contains('\n'), "{line}: {error}");
+            format!("error: {error}")
+        }
+        Ok(parsed) => {
+            let mut text = match parsed.invocation {
+                Invocation::Help => "help".to_owned(),
+                Invocation::Version => "version".to_owned(),
+                Invocation::Demo => "demo".to_owned(),
+                Invocation::Serve(options) => served(&options),
+                Invocation::Connect(options) => connected(&options),
+            };
+            if parsed.log_level != log::Level::Info {
+                text += &format!(", {:?}", parsed.log_level);
+            }
+            text
+        }
+    }
+}
+
+fn served(options: &serve::Options) -> String {
+    let Ok(Parsed { invocation: Invocation::Serve(usual), .. }) = parsed("x", "") else { unreachable!() };
+    let command = &options.command;
+    let all: Vec<_> = [&command.program].into_iter().chain(&command.args).map(|word| word.to_string_lossy()).collect();
+    let mut text = format!("serve {}", all.join("|"));
+    let mut say = |differs: bool, what: String| text += &if differs { format!(", {what}") } else { String::new() };
+    say(options.port != usual.port, format!("port {}", options.port));
+    say(options.host != usual.host, format!("host {}", options.host));
+    for (name, value) in &command.env {
+        say(true, format!("{}={}", name.to_string_lossy(), value.to_string_lossy()));
+    }
+    say(command.cwd.is_some(), format!("in {}", command.cwd.clone().unwrap_or_default().display()));
+    say(command.pass_environment, "whole environment".to_owned());
+    say(!options.allow_origins.is_empty(), format!("origins {}", options.allow_origins.join("|")));
+    say(options.expose_headers != usual.expose_headers, format!("exposed {}", options.expose_headers.join("|")));
+    text
+}
+
+fn connected(options: &connect::Options) -> String {
+    let remote = &options.remote;
+    let mut text = format!("connect {}", remote.url);
+    for (name, value) in &remote.headers {
+        text += &format!(", {name}: {}", value.reveal());
+    }
+    match &remote.verify {
+        Verify::Public => (),
+        Verify::Nothing => text += ", unverified",
+        Verify::File(file) => text += &format!(", verified by {}", file.display()),
+    }
+    text
+}
+
+fn check(rows: &[(&str, &str)]) {
+    for (line, wanted) in rows {
+        assert_eq!(meaning(line, ""), *wanted, "mcp-proxy {line}");
+    }
+}
+
+fn check_with_environment(rows: &[(&str, &str, &str)]) {
+    for (environment, line, wanted) in rows {
+        assert_eq!(meaning(line, environment), *wanted, "{environment} mcp-proxy {line}");
+    }
+}
+
+/// A file that is removed at the end.
+struct File(std::path::PathBuf);
+
+impl File {
+    fn new(name: &str, content: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("mcp-proxy-cli-{}-{name}", std::process::id()));
+        std::fs::write(&path, content).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn what_the_python_program_documents() {
+    check(&[
+        // 0.3
+        ("http://localhost:8080/sse", "connect http://localhost:8080/sse"),
+        ("http://example.io/sse", "connect http://example.io/sse"),
+        (
+            "--api-access-token YOUR_TOKEN http://localhost:8080/sse",
+            "connect http://localhost:8080/sse, authorization: Bearer YOUR_TOKEN",
+        ),
+        (
+            "--sse-port 8080 -- your-command --arg1 value1 --arg2 value2",
+            "serve your-command|--arg1|value1|--arg2|value2, port 8080",
+        ),
+        (
+            "your-command --sse-port 8080 -e KEY VALUE -e ANOTHER_KEY ANOTHER_VALUE",
+            "serve your-command, port 8080, KEY=VALUE, ANOTHER_KEY=ANOTHER_VALUE",
+        ),
+        ("uvx mcp-server-fetch", "serve uvx|mcp-server-fetch"),
+        ("--sse-port=8080 uvx mcp-server-fetch", "serve uvx|mcp-server-fetch, port 8080"),
+        (
+            "--sse-host=0.0.0.0 --sse-port=8080 uvx mcp-server-fetch",
+            "serve uvx|mcp-server-fetch, port 8080, host 0.0.0.0",
+        ),
+        (
+            "--sse-port=8080 -- uvx mcp-server-fetch --user-agent=YourUserAgent",
+            "serve uvx|mcp-server-fetch|--user-agent=YourUserAgent, port 8080",
+        ),
+        // 0.5
+        (
+            "--headers Authorization 'Bearer YOUR_TOKEN' http://localhost:8080/sse",
+            "connect http://localhost:8080/sse, authorization: Bearer YOUR_TOKEN",
+        ),
+        ("your-command --sse-port 8080 --allow-origin='*'", "serve your-command, port 8080, origins *"),
+        (
+            "--pass-environment --sse-port=8096 --sse-host 0.0.0.0 uvx mcp-server-fetch",
+            "serve uvx|mcp-server-fetch, port 8096, host 0.0.0.0, whole environment",
+        ),
+        ("http://localhost:8932/sse", "connect http://localhost:8932/sse"),
+        // 0.7 to 0.13
+        ("--port=8080 uvx mcp-server-fetch", "serve uvx|mcp-server-fetch, port 8080"),
+        ("--host=0.0.0.0 --port=8080 uvx mcp-server-fetch", "serve uvx|mcp-server-fetch, port 8080, host 0.0.0.0"),
+        (
+            "--port=8080 -- uvx mcp-server-fetch --user-agent=YourUserAgent",
+            "serve uvx|mcp-server-fetch|--user-agent=YourUserAgent, port 8080",
+        ),
+        ("--no-verify-ssl https://server.local/sse", "connect https://server.local/sse, unverified"),
+        (
+            "--port 8080 -- your-command --arg1 value1 --arg2 value2",
+            "serve your-command|--arg1|value1|--arg2|value2, port 8080",
+        ),
+        (
+            "your-command --port 8080 -e KEY VALUE -e ANOTHER_KEY ANOTHER_VALUE",
+            "serve your-command, port 8080, KEY=VALUE, ANOTHER_KEY=ANOTHER_VALUE",
+        ),
+        ("your-command --port 8080 --allow-origin='*'", "serve your-command, port 8080, origins *"),
+        (
+            "--port=8080 --allow-origin='*' --expose-header Custom-Header uvx mcp-server-fetch",
+            "serve uvx|mcp-server-fetch, port 8080, origins *, exposed Custom-Header",
+        ),
+        (
+            "--pass-environment --port=8096 --sse-host 0.0.0.0 uvx mcp-server-fetch",
+            "serve uvx|mcp-server-fetch, port 8096, host 0.0.0.0, whole environment",
+        ),
+        ("http://127.0.0.1:8080/sse", "connect http://127.0.0.1:8080/sse"),
+        ("--version", "version"),
+        ("--help", "help"),
+        ("-h", "help"),
+        // the issue
+        (
+            "--sse-port 8080 --sse-host 0.0.0.0 --env FOO=BAR -- uvx mcp-server-fetch",
+            "serve uvx|mcp-server-fetch, port 8080, host 0.0.0.0, FOO=BAR",
+        ),
+        ("--demo", "demo"),
+        ("--port 8080 -- mcp-proxy --demo", "serve mcp-proxy|--demo, port 8080"),
+    ]);
+}
+
+#[test]
+fn the_first_word_chooses_the_mode() {
+    check(&[
+        ("HTTP://HOST/sse", "connect http://HOST/sse"),
+        ("hTTps://host", "connect https://host/"),
+        ("https://[::1]:8443/sse?key=1#part", "connect https://[::1]:8443/sse?key=1"),
+        ("http://host:/sse", "connect http://host:/sse"),
+        ("httpd", "serve httpd"),
+        ("http:/host", "serve http:/host"),
+        ("ftp://host/x", "serve ftp://host/x"),
+        ("-", "serve -"),
+        ("-- http://host/sse", "connect http://host/sse"),
+        // The Python program ignores words behind the URL, and the options of the other mode.
+        ("http://host/sse more words", "connect http://host/sse"),
+        ("http://host/sse -- --more", "connect http://host/sse"),
+        ("-e K V --cwd /nowhere --pass-environment --allow-origin '*' -- http://host/", "connect http://host/"),
+        ("-H A b --transport streamablehttp --verify-ssl=/nowhere cmd", "serve cmd"),
+        ("", "error: nothing to do: give a URL to connect to or a command to serve, see 'mcp-proxy --help'"),
+        ("--port 80", "error: nothing to do: give a URL to connect to or a command to serve, see 'mcp-proxy --help'"),
+        ("--", "error: nothing to do: give a URL to connect to or a command to serve, see 'mcp-proxy --help'"),
+        ("''", "error: the URL or command is empty, see 'mcp-proxy --help'"),
+        ("--port 80 http://host/sse", "error: option '--port': this version serves a command, but no URL yet"),
+        ("http://host/sse --sse-host ::", "error: option '--sse-host': this version serves a command, but no URL yet"),
+    ]);
+}
+
+#[test]
+fn the_demo_stands_alone() {
+    let alone = "error: option '--demo': it goes with no URL and no command; \
+                 '--' before a command makes it the command's";
+    check(&[
+        ("--demo --debug", "demo, Debug"),
+        ("--dem", "demo"),
+        ("--demo http://host/sse", alone),
+        ("--demo cmd", alone),
+        ("--port 8080 ./mcp-proxy --demo", alone),
+        (
+            "--demo --port 8080",
+            "error: option '--demo': it speaks on stdin and stdout; \
+             serve it with 'mcp-proxy --port PORT -- mcp-proxy --demo'",
+        ),
+    ]);
+    assert_eq!(meaning("--demo", "SSE_URL=http://host/sse"), "demo");
+}
+
+#[test]
+fn which_words_are_the_commands() {
+    check(&[
+        ("npx -y server --user x", "serve npx|-y|server|--user|x"),
+        ("npx -y server --port 8080", "serve npx|-y|server, port 8080"),
+        ("--port 1 cmd -- --port 2 -- -h", "serve cmd|--port|2|--|-h, port 1"),
+        ("-- cmd -- x", "serve cmd|--|x"),
+        ("-- --odd", "serve --odd"),
+        ("cmd a --port 1 b", "serve cmd|a|b, port 1"),
+        ("cmd --unknown=x -zx -", "serve cmd|--unknown=x|-zx|-"),
+        ("cmd -e A B c", "serve cmd|c, A=B"),
+        ("cmd --help", "help"),
+        ("cmd -- --help", "serve cmd|--help"),
+        // Short forms that the Python program refused there are the command's.
+        ("java -encoding=utf8 -Host:x --dem --max 5", "serve java|-encoding=utf8|-Host:x|--dem|--max|5"),
+        ("cmd --no- --p 3", "serve cmd|--no-|--p|3"),
+        ("cmd --po 3", "serve cmd, port 3"),
+        ("cmd '-a b'", "serve cmd|-a b"),
+    ]);
+    let raw = OsStr::from_bytes(b"--\xff");
+    let Ok(Parsed { invocation: Invocation::Serve(options), .. }) = parse(["cmd".into(), raw.into()], &|_| None) else {
+        panic!("refused")
+    };
+    assert_eq!(options.command.args, [raw]);
+}
+
+#[test]
+fn names_can_be_shortened_and_joined() {
+    check(&[
+        ("--po 1 cmd", "serve cmd, port 1"),
+        ("--po=1 cmd", "serve cmd, port 1"),
+        ("--pa cmd", "serve cmd, whole environment"),
+        ("--head A b http://h/", "connect http://h/, a: b"),
+        ("--header 'Authorization: Bearer x' http://h/", "connect http://h/, authorization: Bearer x"),
+        ("--no-v http://h/", "connect http://h/, unverified"),
+        ("--d cmd", "serve cmd, Debug"),
+        ("--api T http://h/", "connect http://h/, authorization: Bearer T"),
+        ("--keep 3 cmd", "serve cmd"),
+        ("--sse-p 4 cmd", "serve cmd, port 4"),
+        ("-eA=B cmd", "serve cmd, A=B"),
+        ("-e=A=B cmd", "serve cmd, A=B"),
+        ("'-HA: b' http://h/", "connect http://h/, a: b"),
+        ("--env=A=B=C cmd", "serve cmd, A=B=C"),
+        ("--env=A B cmd", "serve cmd, A=B"),
+        ("'--headers=A: b' http://h/", "connect http://h/, a: b"),
+        ("--cwd=/ cmd", "serve cmd, in /"),
+        (
+            "--no- http://h/",
+            "error: option '--no-' could be '--no-verify-ssl' or '--no-pass-environment' or '--no-debug'",
+        ),
+        ("--sse 1 cmd", "error: option '--sse' could be '--sse-port' or '--sse-host'"),
+        ("--p=1 cmd", "error: option '--p' could be '--pass-environment' or '--port'"),
+        (
+            "--max 1 cmd",
+            "error: option '--max' could be '--max-sessions' or '--max-connections' or '--max-open-requests' \
+             or '--max-message-bytes' or '--max-header-bytes' or '--max-stream-bytes'",
+        ),
+    ]);
+}
+
+#[test]
+fn unknown_options_are_named_without_their_values() {
+    check(&[
+        ("--stateless cmd", "error: unknown option '--stateless'"),
+        ("--named-server fetch 'uvx x'", "error: unknown option '--named-server'"),
+        ("--client-id=secret http://h/", "error: unknown option '--client-id'"),
+        ("http://h/ --shared", "error: unknown option '--shared'"),
+        ("--x=secret cmd", "error: unknown option '--x'"),
+        ("'--x secret' cmd", "error: unknown option '--x'"),
+        ("--=x cmd", "error: unknown option '--'"),
+        ("-psecret cmd", "error: unknown option '-p'"),
+        ("-port 80 cmd", "error: unknown option '-port', did you mean '--port'?"),
+        ("-port=80 cmd", "error: unknown option '-port', did you mean '--port'?"),
+        ("'-HKey secret' http://h/", "error: option '-H' and its value stand in one word, make them two"),
+        (
+            "'--api-access-token secret' http://h/",
+            "error: option '--api-access-token' and its value stand in one word, make them two",
+        ),
+    ]);
+}
+
+#[test]
+fn headers_take_one_word_or_two() {
+    check(&[
+        ("-H A b http://h/", "connect http://h/, a: b"),
+        ("-H 'A: b' http://h/", "connect http://h/, a: b"),
+        ("-H A:b:c http://h/", "connect http://h/, a: b:c"),
+        ("-H A -b http://h/", "connect http://h/, a: -b"),
+        ("-H A --unknown http://h/", "connect http://h/, a: --unknown"),
+        ("-H A '' http://h/", "connect http://h/, a: "),
+        ("-H A b -H B c -H a d http://h/", "connect http://h/, b: c, a: d"),
+        ("-H A http://x/ http://h/", "connect http://h/, a: http://x/"),
+        ("http://h/ -H A b", "connect http://h/, a: b"),
+        ("-H A", "error: option '--headers': KEY VALUE expected"),
+        ("-H A --debug http://h/", "error: option '--headers': KEY VALUE expected"),
+        ("-H A -- http://h/", "error: option '--headers': KEY VALUE expected"),
+        ("-H", "error: option '--headers': KEY VALUE expected"),
+        ("-H A: secret http://h/", "error: option '--headers': KEY VALUE expected"),
+        ("-H 'A Bearer secret' http://h/", "error: option '--headers': 'A' is not the name of a header"),
+        ("-H 'Ü: secret' http://h/", "error: option '--headers': 'Ü' is not the name of a header"),
+        ("-H : secret http://h/", "error: option '--headers': KEY VALUE expected"),
+        ("-H '' secret http://h/", "error: option '--headers': '' is not the name of a header"),
+    ]);
+    for value in ["secret\nx", "secret\r", "\u{1}secret", "secretö"] {
+        assert_eq!(
+            meaning(&format!("-H A '{value}' http://h/"), ""),
+            "error: option '--headers': the value of 'A' holds a character that a header cannot carry, \
+             such as a line break"
+        );
+    }
+}
+
+#[test]
+fn the_token_comes_from_four_places() {
+    let file = File::new("token", " file\n");
+    let empty = File::new("empty", "\n");
+    let broken = File::new("broken", "secret\nsecret");
+    check_with_environment(&[
+        ("API_ACCESS_TOKEN=env", "http://h/", "connect http://h/, authorization: Bearer env"),
+        ("API_ACCESS_TOKEN=env", "--api-access-token opt http://h/", "connect http://h/, authorization: Bearer opt"),
+        ("API_ACCESS_TOKEN=env", "-H authorization own http://h/", "connect http://h/, authorization: own"),
+        (
+            "API_ACCESS_TOKEN=env",
+            "--api-access-token opt -H 'Authorization: own' http://h/",
+            "connect http://h/, authorization: own",
+        ),
+        ("API_ACCESS_TOKEN=", "http://h/", "connect http://h/"),
+        ("API_ACCESS_TOKEN=env", "cmd", "serve cmd"),
+        ("API_ACCESS_TOKEN=a\nb", "cmd", "serve cmd"),
+        (
+            "API_ACCESS_TOKEN=env",
+            &format!("--api-access-token-file {} http://h/", file.path()),
+            "connect http://h/, authorization: Bearer file",
+        ),
+        (
+            "API_ACCESS_TOKEN=secret\n",
+            "http://h/",
+            "error: variable 'API_ACCESS_TOKEN': the token holds a character that a header cannot carry, \
+             such as a line break",
+        ),
+        ("", "--api-access-token '' http://h/", "error: option '--api-access-token': the token is empty"),
+        (
+            "",
+            "--api-access-token 'a\nb' http://h/",
+            "error: option '--api-access-token': the token holds a character that a header cannot carry, \
+             such as a line break",
+        ),
+        (
+            "",
+            "--api-access-token-file /nowhere/token http://h/",
+            "error: option '--api-access-token-file': '/nowhere/token' cannot be read: No such file or directory",
+        ),
+        (
+            "",
+            &format!("--api-access-token-file {} http://h/", empty.path()),
+            &format!("error: option '--api-access-token-file': '{}' is empty", empty.path()),
+        ),
+        (
+            "",
+            &format!("--api-access-token-file {} http://h/", broken.path()),
+            &format!(
+                "error: option '--api-access-token-file': '{}' holds a character that a header cannot carry, \
+                 such as a line break",
+                broken.path()
+            ),
+        ),
+    ]);
+}
+
+#[test]
+fn the_environment_fills_the_gaps() {
+    check_with_environment(&[
+        ("SSE_URL=http://h/sse", "", "connect http://h/sse"),
+        ("SSE_URL=http://h/sse", "-H A b", "connect http://h/sse, a: b"),
+        ("SSE_URL=http://h/sse", "https://other/", "connect https://other/"),
+        ("SSE_URL=http://h/sse", "cmd", "serve cmd"),
+        ("SSE_URL=http://h/sse", "--port 1", "error: option '--port': this version serves a command, but no URL yet"),
+        ("SSE_URL=h", "", "error: variable 'SSE_URL': it is no http:// or https:// URL"),
+        (
+            "SSE_URL=",
+            "",
+            "error: nothing to do: give a URL to connect to or a command to serve, see 'mcp-proxy --help'",
+        ),
+        ("MCP_PROXY_PORT=81;MCP_PROXY_HOST=::", "cmd", "serve cmd, port 81, host ::"),
+        ("MCP_PROXY_PORT=81;MCP_PROXY_HOST=::", "http://h/", "connect http://h/"),
+        ("MCP_PROXY_PORT=81", "--port 82 cmd", "serve cmd, port 82"),
+        ("MCP_PROXY_PORT=81", "--sse-port 82 cmd", "serve cmd, port 82"),
+        ("MCP_PROXY_PORT=", "cmd", "serve cmd"),
+        ("MCP_PROXY_PORT=tcp://10.0.0.1:80", "cmd", "serve cmd"),
+        ("MCP_PROXY_PORT=x", "cmd", "error: variable 'MCP_PROXY_PORT': 'x' is not a port from 0 to 65535"),
+        ("MCP_PROXY_PORT=x", "--port 1 cmd", "serve cmd, port 1"),
+        ("MCP_PROXY_LOG_LEVEL=error", "cmd", "serve cmd, Error"),
+        ("MCP_PROXY_LOG_LEVEL=error", "--log-level info cmd", "serve cmd"),
+        (
+            "MCP_PROXY_LOG_LEVEL=loud",
+            "cmd",
+            "error: variable 'MCP_PROXY_LOG_LEVEL': 'loud' is none of DEBUG, INFO, WARNING, ERROR and CRITICAL",
+        ),
+        ("MCP_PROXY_LOG_LEVEL=loud", "--help", "help"),
+    ]);
+}
+
+#[test]
+fn urls_are_checked() {
+    check(&[
+        ("http://", "error: 'http://' is not a URL"),
+        ("http:///sse?key=secret", "error: 'http:///sse' is not a URL"),
+        ("'http://a b/'", "error: 'http://a b/' is not a URL"),
+        ("'http://h/\n'", "error: 'http://h/ ' is not a URL"),
+        ("http://:80/", "error: 'http://:80/' has no host, or no port from 1 to 65535"),
+        ("http://h:99999/", "error: 'http://h:99999/' has no host, or no port from 1 to 65535"),
+        ("http://h:0/", "error: 'http://h:0/' has no host, or no port from 1 to 65535"),
+        ("http://[::1]:x/", "error: 'http://[::1]:x/' has no host, or no port from 1 to 65535"),
+        (
+            "http://user:secret@h/?secret",
+            "error: 'http://h/': user and password belong into '-H Authorization VALUE', not into the URL",
+        ),
+    ]);
+}
+
+#[test]
+fn transports_are_checked() {
+    check(&[
+        ("--transport sse http://h/", "connect http://h/"),
+        ("--transport=auto http://h/", "connect http://h/"),
+        (
+            "--transport streamablehttp http://h/mcp",
+            "error: option '--transport': this version does not speak 'streamablehttp' yet, only 'sse'",
+        ),
+        ("--transport SSE http://h/", "error: option '--transport': 'SSE' is neither 'sse' nor 'auto'"),
+        ("--transport", "error: option '--transport': NAME expected"),
+    ]);
+}
+
+#[test]
+fn verify_ssl_takes_a_word_only_if_it_is_its_own() {
+    let ca = File::new("ca", "text\n-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n");
+    let other = File::new("other", "text");
+    check(&[
+        ("--verify-ssl http://h/", "connect http://h/"),
+        ("http://h/ --verify-ssl", "connect http://h/"),
+        ("--verify-ssl --debug http://h/", "connect http://h/, Debug"),
+        ("--verify-ssl no http://h/", "connect http://h/, unverified"),
+        ("--verify-ssl 0 http://h/", "connect http://h/, unverified"),
+        ("--verify-ssl=Off http://h/", "connect http://h/, unverified"),
+        ("--verify-ssl=False http://h/", "connect http://h/, unverified"),
+        ("--verify-ssl TRUE http://h/", "connect http://h/"),
+        ("--no-verify-ssl --verify-ssl=1 http://h/", "connect http://h/"),
+        ("--verify-ssl on --no-verify-ssl http://h/", "connect http://h/, unverified"),
+        (&format!("--verify-ssl {} http://h/", ca.path()), &format!("connect http://h/, verified by {}", ca.path())),
+        (&format!("http://h/ --verify-ssl={}", ca.path()), &format!("connect http://h/, verified by {}", ca.path())),
+        (
+            &format!("--verify-ssl {} http://h/", other.path()),
+            &format!("error: option '--verify-ssl': '{}' holds no certificate in PEM form", other.path()),
+        ),
+        (
+            "--verify-ssl=/nowhere http://h/",
+            "error: option '--verify-ssl': '/nowhere' cannot be read: No such file or directory",
+        ),
+        (
+            "--verify-ssl /nowhere/ca.pem http://h/",
+            "error: option '--verify-ssl': '/nowhere/ca.pem' cannot be read: No such file or directory",
+        ),
+        ("--verify-ssl / http://h/", "serve /|http://h/"),
+        ("--verify-ssl=/ http://h/", "error: option '--verify-ssl': '/' cannot be read: Is a directory"),
+        ("--verify-ssl https://h/ca.pem", "connect https://h/ca.pem"),
+        ("--verify-ssl= http://h/", "error: option '--verify-ssl': the value is empty"),
+        ("--no-verify-ssl=yes http://h/", "error: option '--no-verify-ssl': it takes no value"),
+    ]);
+}
+
+#[test]
+fn the_servers_environment_and_folder() {
+    check(&[
+        ("-e A=B -e A=C cmd", "serve cmd, A=B, A=C"),
+        ("-e A= cmd", "serve cmd, A="),
+        ("-e A '' cmd", "serve cmd, A="),
+        ("-e A -x cmd", "serve cmd, A=-x"),
+        ("--env A 'b=c d' cmd", "serve cmd, A=b=c d"),
+        ("-e FOO=BAR cmd", "serve cmd, FOO=BAR"),
+        ("--no-pass-environment cmd", "serve cmd"),
+        ("--pass-environment --no-pass-environment cmd", "serve cmd"),
+        ("--cwd '' cmd", "serve cmd"),
+        ("-e =B cmd", "error: option '--env': the name of the variable is empty"),
+        ("-e '' B cmd", "error: option '--env': the name of the variable is empty"),
+        ("-e A 'b\0' cmd", "error: option '--env': no variable can hold a NUL"),
+        ("-e A", "error: option '--env': KEY VALUE expected"),
+        ("-e A --port 1 cmd", "error: option '--env': KEY VALUE expected"),
+        ("--cwd /nowhere cmd", "error: option '--cwd': '/nowhere' is not a folder"),
+        ("--cwd -- cmd", "error: option '--cwd': DIR expected"),
+        ("--pass-environment=1 cmd", "error: option '--pass-environment': it takes no value"),
+    ]);
+}
+
+#[test]
+fn the_listeners_options() {
+    let port = |shown: &str| format!("error: option '--port': '{shown}' is not a port from 0 to 65535");
+    check(&[
+        ("--port 0 cmd", "serve cmd"),
+        ("--port 65535 cmd", "serve cmd, port 65535"),
+        ("--port 1 --port 2 cmd", "serve cmd, port 2"),
+        ("--port 1 --sse-port 2 cmd", "serve cmd, port 1"),
+        ("--sse-port 2 --port 1 --sse-port 3 cmd", "serve cmd, port 1"),
+        ("--sse-port 2 --sse-port 3 cmd", "serve cmd, port 3"),
+        ("--host a --sse-host b cmd", "serve cmd, host a"),
+        ("--host localhost cmd", "serve cmd, host localhost"),
+        ("--port 65536 cmd", &port("65536")),
+        ("--port -5 cmd", &port("-5")),
+        ("--port= cmd", &port("")),
+        ("--port 80x cmd", &port("80x")),
+        ("--sse-port x cmd", "error: option '--sse-port': 'x' is not a port from 0 to 65535"),
+        ("--port --host x cmd", "error: option '--port': PORT expected"),
+        ("--host= cmd", "error: option '--host': the address is empty"),
+        (
+            "--allow-origin https://a.example http://b:1 null * cmd x",
+            "serve cmd|x, origins https://a.example|http://b:1|null|*",
+        ),
+        ("--allow-origin https://a.example/ -- cmd", "serve cmd, origins https://a.example"),
+        ("--allow-origin https://a.example --allow-origin app://b cmd", "serve cmd, origins https://a.example|app://b"),
+        ("cmd --allow-origin '*' x", "serve cmd|x, origins *"),
+        ("--allow-origin=* http://h/sse", "connect http://h/sse"),
+        ("--allow-origin '*' http://h/sse", "connect http://h/sse"),
+        (
+            "--allow-origin cmd x",
+            "error: option '--allow-origin': 'cmd' is not an origin such as 'https://app.example' or '*'",
+        ),
+        ("--allow-origin --port 1 cmd", "error: option '--allow-origin': ORIGIN... expected"),
+        ("--expose-header A --expose-header B cmd", "serve cmd, exposed A|B"),
+        ("--expose-header 'A B' cmd", "error: option '--expose-header': 'A' is not the name of a header"),
+    ]);
+}
+
+#[test]
+fn the_level_of_the_log() {
+    let none = "none of DEBUG, INFO, WARNING, ERROR and CRITICAL";
+    check(&[
+        ("--log-level DEBUG cmd", "serve cmd, Debug"),
+        ("--log-level warning cmd", "serve cmd, Warning"),
+        ("--log-level=Critical http://h/", "connect http://h/, Critical"),
+        ("--debug --log-level ERROR cmd", "serve cmd, Debug"),
+        ("--debug --no-debug --log-level ERROR cmd", "serve cmd, Error"),
+        ("--log-level WARN cmd", &format!("error: option '--log-level': 'WARN' is {none}")),
+        ("--debug=1 cmd", "error: option '--debug': it takes no value"),
+    ]);
+}
+
+#[test]
+fn help_and_version_end_the_reading() {
+    check(&[
+        ("--version --nonsense", "version"),
+        ("--help --version", "help"),
+        ("--vers", "version"),
+        ("--nonsense --help", "error: unknown option '--nonsense'"),
+        ("--help=all", "error: option '--help': it takes no value"),
+    ]);
+}
+
+#[test]
+fn times_and_numbers_are_checked() {
+    let fault = |option: &str, value: &str, what: &str| format!("error: option '--{option}': '{value}' is not {what}");
+    for row in TABLE.iter().filter(|row| ["SECONDS", "N"].contains(&row.value)) {
+        let name = row.name().trim_start_matches("--");
+        let (good, bad, what): (&[&str], &[&str], _) = match row.value {
+            "SECONDS" => (
+                &["0.5", "1", "1e3", "0.001"],
+                &["0", "-1", "NaN", "inf", "1e300", "0.0009", "1000001", "5s", ""],
+                "a number of seconds from 0.001 to 1000000",
+            ),
+            _ => (
+                &["1", "4294967295"],
+                &["0", "-1", "1.5", "4294967296", "99999999999999999999", "1k", ""],
+                "a whole number from 1 to 4294967295",
+            ),
+        };
+        for value in good {
+            assert_eq!(meaning(&format!("--{name} {value} cmd"), ""), "serve cmd");
+        }
+        for value in bad {
+            assert_eq!(meaning(&format!("--{name}={value} cmd"), ""), fault(name, value, what));
+        }
+    }
+}
+
+#[test]
+fn every_limit_reaches_its_place() {
+    let Ok(Parsed { invocation: Invocation::Serve(serve), .. }) = parsed(
+        "--keep-alive 1 --stop-timeout 2 --max-sessions 3 --max-connections 4 --max-header-bytes 5 \
+         --max-message-bytes 6 --head-timeout 7 --body-timeout 8 --idle-timeout 9 --max-stream-bytes 10 \
+         --max-open-requests 11 cmd",
+        "",
+    ) else {
+        panic!("refused")
+    };
+    let limits = serve.limits;
+    let times = [limits.keep_alive, serve.stop_timeout, limits.head_timeout, limits.body_timeout, limits.idle_timeout];
+    assert_eq!(times.map(|time| time.as_secs()), [1, 2, 7, 8, 9]);
+    let numbers = [serve.sessions, limits.connections, limits.header_bytes, limits.body_bytes, limits.stream_bytes];
+    assert_eq!(numbers, [3, 4, 5, 6, 10]);
+    assert_eq!(serve.open_requests, 11);
+
+    let line = "--timeout 0.5 --max-message-bytes 6 --max-open-requests 7 http://h/";
+    let Ok(Parsed { invocation: Invocation::Connect(connect), .. }) = parsed(line, "") else { panic!("refused") };
+    assert_eq!(connect.remote.timeout.as_millis(), 500);
+    assert_eq!((connect.remote.message_limit_bytes, connect.open_requests), (6, 7));
+}
+
+#[test]
+fn the_defaults_are_those_that_are_promised() {
+    let Ok(Parsed { invocation: Invocation::Serve(serve), .. }) = parsed("cmd", "") else { panic!("refused") };
+    let limits = serve.limits;
+    assert_eq!((serve.host.as_str(), serve.port), ("127.0.0.1", 0));
+    assert_eq!(serve.expose_headers, ["Mcp-Session-Id"]);
+    assert_eq!((serve.sessions, serve.open_requests, limits.connections), (256, 1024, 512));
+    assert_eq!((limits.header_bytes, limits.body_bytes, limits.stream_bytes), (32 << 10, 64 << 20, 64 << 20));
+    let times = [limits.head_timeout, limits.body_timeout, limits.idle_timeout, limits.keep_alive, serve.stop_timeout];
+    assert_eq!(times.map(|time| time.as_secs()), [10, 30, 75, 15, 7]);
+}
+
+#[test]
+fn secrets_are_told_and_never_shown() {
+    let parsed =
+        parsed("-H A one -H 'B: two' --api-access-token three -e C four -e D=five http://h/sse?key=six", "").unwrap();
+    assert_eq!(parsed.secrets, ["one", "two", "three", "four", "five", "key=six"]);
+    let Invocation::Connect(options) = parsed.invocation else { panic!("refused") };
+    let shown = format!("{:?}", options.remote.headers);
+    assert!(!["one", "two", "three"].iter().any(|secret| shown.contains(secret)), "{shown}");
+}
+
+#[test]
+fn the_table_holds_together() {
+    let names: Vec<_> = all_names().map(|(_, name)| name).collect();
+    assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "a name stands twice");
+    for row in TABLE {
+        let name = row.name();
+        assert!(row.help.ends_with('.'), "{name}: its help is a sentence");
+        assert!(row.form_of.is_empty() || names.contains(&row.form_of), "{name}: form of what?");
+        assert_eq!(row.value.is_empty(), matches!(row.set, Setter::Switch(_)), "{name}: its value");
+        assert!(row.variable.is_empty() || matches!(row.set, Setter::Word(_)), "{name}: its variable");
+        assert!(help().contains(name) && options_markdown().contains(name), "{name}: not explained");
+    }
+}
+
+#[test]
+fn help_fits_a_terminal() {
+    for line in help().lines() {
+        assert!(line.chars().count() <= 80 && line.trim_end() == line, "{line}");
+    }
+    for row in options_markdown().lines() {
+        assert_eq!(row.matches('|').count(), 5, "{row}");
+    }
+}

@@ -1,0 +1,181 @@
+//! The values of options: each is checked before it is kept. A fault never shows a value that may be secret.
+
+use super::draft::{Draft, Token, Transport};
+use crate::log::{self, Level, Secret};
+use crate::upstream::http::Verify;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// A mistake in the name of a header. What follows a blank may be the value, so it is not shown.
+pub(super) fn not_a_header_name(name: &str) -> String {
+    let shown = log::shortened(name.split_whitespace().next().unwrap_or_default().as_bytes());
+    format!("'{shown}' is not the name of a header")
+}
+
+/// The value of a header or a token, if a header can carry it.
+pub(super) fn header_value(value: &str) -> Result<Secret, &'static str> {
+    if value.chars().all(|c| c == '\t' || c == ' ' || c.is_ascii_graphic()) {
+        Ok(Secret::new(value.to_owned()))
+    } else {
+        Err("holds a character that a header cannot carry, such as a line break")
+    }
+}
+
+pub(super) fn set_header(draft: &mut Draft, name: &OsStr, value: &OsStr) -> Result<(), String> {
+    let name = text(name)?.trim();
+    if !is_header_name(name) {
+        return Err(not_a_header_name(name));
+    }
+    let value = value.to_str().unwrap_or("\u{fffd}").trim_matches([' ', '\t']);
+    let secret = header_value(value).map_err(|fault| format!("the value of '{name}' {fault}"))?;
+    draft.keep_secret(value);
+    draft.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+    draft.headers.push((name.to_owned(), secret));
+    Ok(())
+}
+
+pub(super) fn set_token(draft: &mut Draft, word: &OsStr) -> Result<(), String> {
+    let token = word.to_str().unwrap_or("\u{fffd}").trim_matches([' ', '\t']);
+    if token.is_empty() {
+        return Err("the token is empty".to_owned());
+    }
+    let secret = header_value(token).map_err(|fault| format!("the token {fault}"))?;
+    draft.keep_secret(token);
+    draft.token = Some(Token::Literal(secret));
+    Ok(())
+}
+
+pub(super) fn set_transport(draft: &mut Draft, word: &OsStr) -> Result<(), String> {
+    draft.transport = match text(word)? {
+        "auto" => Transport::Auto,
+        "sse" => Transport::Sse,
+        "streamablehttp" => Transport::StreamableHttp,
+        other => return Err(format!("{} is neither 'sse' nor 'auto'", quoted(other))),
+    };
+    Ok(())
+}
+
+/// Whether the word behind `--verify-ssl` belongs to it. It must not eat a URL or a command; a name that only
+/// a certificate has is taken even if there is no such file, so that the mistake is named.
+pub(super) fn wants_verify(word: &OsStr) -> bool {
+    let path = Path::new(word);
+    let is_certificate =
+        path.extension().is_some_and(|kind| ["pem", "crt", "cer"].iter().any(|known| kind.eq_ignore_ascii_case(known)));
+    yes_or_no(word).is_some() || path.is_file() || is_certificate && !word.as_bytes().contains(&b':')
+}
+
+pub(super) fn set_verify(draft: &mut Draft, word: &OsStr) -> Result<(), String> {
+    draft.verify = match yes_or_no(word) {
+        Some(true) => Verify::Public,
+        Some(false) => Verify::Nothing,
+        None if word.is_empty() => return Err("the value is empty".to_owned()),
+        None => Verify::File(word.into()),
+    };
+    Ok(())
+}
+
+fn yes_or_no(word: &OsStr) -> Option<bool> {
+    match word.to_str()?.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+pub(super) fn set_env(draft: &mut Draft, name: &OsStr, value: &OsStr) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("the name of the variable is empty".to_owned());
+    }
+    if name.as_bytes().contains(&0) || value.as_bytes().contains(&0) {
+        return Err("no variable can hold a NUL".to_owned());
+    }
+    draft.keep_secret(value.to_str().unwrap_or_default());
+    draft.env.push((name.to_owned(), value.to_owned()));
+    Ok(())
+}
+
+/// Whether the word behind `--allow-origin` belongs to it. A URL with a path is none: it is the server's.
+pub(super) fn is_origin(word: &OsStr) -> bool {
+    let Some(word) = word.to_str() else { return false };
+    let Some((scheme, rest)) = word.split_once("://") else { return matches!(word, "*" | "null") };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    !scheme.is_empty() && !authority.is_empty() && !authority.contains(['/', '?', '#', ' '])
+}
+
+pub(super) fn add_origin(draft: &mut Draft, word: &OsStr) -> Result<(), String> {
+    let origin = text(word)?;
+    if !is_origin(word) {
+        return Err(format!("{} is not an origin such as 'https://app.example' or '*'", quoted(origin)));
+    }
+    // Browsers send origins without the slash that people copy from the address line.
+    draft.allow_origins.push(origin.strip_suffix('/').unwrap_or(origin).to_owned());
+    Ok(())
+}
+
+pub(super) fn expose_header(draft: &mut Draft, word: &OsStr) -> Result<(), String> {
+    let name = text(word)?;
+    if !is_header_name(name) {
+        return Err(not_a_header_name(name));
+    }
+    if !draft.given.contains(&"--expose-header") {
+        draft.expose_headers.clear();
+    }
+    draft.expose_headers.push(name.to_owned());
+    Ok(())
+}
+
+pub(super) fn level(word: &OsStr) -> Result<Level, String> {
+    let name = text(word)?;
+    match name.to_ascii_uppercase().as_str() {
+        "DEBUG" => Ok(Level::Debug),
+        "INFO" => Ok(Level::Info),
+        "WARNING" => Ok(Level::Warning),
+        "ERROR" => Ok(Level::Error),
+        "CRITICAL" => Ok(Level::Critical),
+        _ => Err(format!("{} is none of DEBUG, INFO, WARNING, ERROR and CRITICAL", quoted(name))),
+    }
+}
+
+pub(super) fn port(word: &OsStr) -> Result<u16, String> {
+    let number = text(word)?;
+    number.trim().parse().map_err(|_| format!("{} is not a port from 0 to 65535", quoted(number)))
+}
+
+pub(super) fn host(word: &OsStr) -> Result<String, String> {
+    let host = text(word)?;
+    // No address would mean every network, and that is never meant.
+    if host.is_empty() { Err("the address is empty".to_owned()) } else { Ok(host.to_owned()) }
+}
+
+/// A number of things or bytes. The upper end keeps every sum of two of them in range.
+pub(super) fn count(word: &OsStr) -> Result<usize, String> {
+    let number = text(word)?;
+    match number.parse::<u32>() {
+        Ok(count) if count > 0 => Ok(count as usize),
+        _ => Err(format!("{} is not a whole number from 1 to {}", quoted(number), u32::MAX)),
+    }
+}
+
+/// A time. Its ends keep it above the clock's grain and below what the operating system's timers can hold.
+pub(super) fn seconds(word: &OsStr) -> Result<Duration, String> {
+    let number = text(word)?;
+    match number.parse::<f64>() {
+        Ok(seconds) if (0.001..=1_000_000.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err(format!("{} is not a number of seconds from 0.001 to 1000000", quoted(number))),
+    }
+}
+
+/// RFC 9110's `token`.
+fn is_header_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+fn text(word: &OsStr) -> Result<&str, String> {
+    word.to_str().ok_or_else(|| "the value is not UTF-8".to_owned())
+}
+
+fn quoted(word: &str) -> String {
+    format!("'{}'", log::shortened(word.as_bytes()))
+}
