@@ -4,7 +4,7 @@ use super::table::{Group, Row, TABLE};
 use std::fmt::Write as _;
 
 /// The column in which an option's explanation begins.
-const INDENT: usize = 27;
+const INDENT: usize = 28;
 /// The width of a terminal that nobody has touched.
 const WIDTH: usize = 80;
 
@@ -79,30 +79,19 @@ fn code(text: &str) -> String {
 fn describe(row: &Row, help: &mut String) {
     let names = format!("  {} {}", row.names.join(", "), row.value);
     let mut line = format!("{:<INDENT$}", names.trim_end());
-    if line.len() > INDENT || !line.ends_with(' ') {
+    if !line.ends_with("  ") {
         let _ = writeln!(help, "{}", line.trim_end());
         line = " ".repeat(INDENT);
     }
-    for word in explanation(row).split(' ') {
+    let facts = [("default", row.default), ("variable", row.variable)];
+    let facts = facts.iter().filter(|(_, fact)| !fact.is_empty()).map(|(what, fact)| format!("[{what}: {fact}]"));
+    for word in row.help.split(' ').map(str::to_owned).chain(facts) {
         if line.len() + word.len() > WIDTH {
             let _ = writeln!(help, "{}", line.trim_end());
             line = " ".repeat(INDENT);
         }
-        line.push_str(word);
+        line.push_str(&word);
         line.push(' ');
     }
     let _ = writeln!(help, "{}", line.trim_end());
-}
-
-fn explanation(row: &Row) -> String {
-    let mut text = row.help.to_owned();
-    let facts: Vec<String> = [("default", row.default), ("variable", row.variable)]
-        .iter()
-        .filter(|(_, fact)| !fact.is_empty())
-        .map(|(what, fact)| format!("{what} {fact}"))
-        .collect();
-    if !facts.is_empty() {
-        let _ = write!(text, " [{}]", facts.join(", "));
-    }
-    text
 }

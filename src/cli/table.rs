@@ -84,7 +84,7 @@ pub(super) static TABLE: &[Row] = &[
         names: &["-H", "--headers"],
         value: "KEY VALUE",
         group: Group::Connect,
-        help: "Sends a header with every request; also -H 'KEY: VALUE'. Can be given several times.",
+        help: "Send a header with every request; -H 'KEY: VALUE' is the same. Can be given several times.",
         set: Setter::Pair(b':', set_header),
         ..INHERITED
     },
@@ -92,7 +92,7 @@ pub(super) static TABLE: &[Row] = &[
         names: &["--api-access-token"],
         value: "TOKEN",
         group: Group::Connect,
-        help: "Sends 'Authorization: Bearer TOKEN'. Such a header given with -H wins.",
+        help: "Send 'Authorization: Bearer TOKEN'. An Authorization header given with -H wins.",
         variable: "API_ACCESS_TOKEN",
         set: Setter::Word(set_token),
         ..INHERITED
@@ -101,7 +101,7 @@ pub(super) static TABLE: &[Row] = &[
         names: &["--api-access-token-file"],
         value: "FILE",
         group: Group::Connect,
-        help: "The same, with the token read from FILE.",
+        help: "Send the token that stands in FILE; no list of processes shows it.",
         form_of: "--api-access-token",
         set: Setter::Word(|draft, word| {
             draft.token = Some(Token::File(word.into()));
@@ -113,7 +113,7 @@ pub(super) static TABLE: &[Row] = &[
         names: &["--transport"],
         value: "NAME",
         group: Group::Connect,
-        help: "How the remote server is spoken to: 'sse', or 'auto', which finds out (only HTTP+SSE in this version).",
+        help: "How to speak to the server: 'sse' (HTTP+SSE), or 'auto', which finds out. This version speaks only HTTP+SSE.",
         default: "auto",
         set: Setter::Word(set_transport),
         ..INHERITED
@@ -122,8 +122,8 @@ pub(super) static TABLE: &[Row] = &[
         names: &["--verify-ssl"],
         value: "[VALUE]",
         group: Group::Connect,
-        help: "Which certificates are believed: 'yes' those signed by public authorities, 'no' all, the path of a PEM \
-               file those signed by one of its authorities.",
+        help: "Check the server's certificate: 'yes' against the public authorities, 'no' not at all, a PEM file against \
+               the authorities in it.",
         default: "yes",
         set: Setter::Optional(wants_verify, set_verify),
         ..INHERITED
@@ -131,7 +131,7 @@ pub(super) static TABLE: &[Row] = &[
     Row {
         names: &["--no-verify-ssl"],
         group: Group::Connect,
-        help: "Believes all certificates, the same as --verify-ssl no.",
+        help: "The same as --verify-ssl no.",
         set: Setter::Switch(|draft, _| draft.verify = Verify::Nothing),
         ..INHERITED
     },
@@ -148,7 +148,7 @@ pub(super) static TABLE: &[Row] = &[
         names: &["-e", "--env"],
         value: "KEY VALUE",
         group: Group::Server,
-        help: "Sets a variable of the server's environment; also -e KEY=VALUE. Can be given several times.",
+        help: "Set a variable of the server's environment; -e KEY=VALUE is the same. Can be given several times.",
         set: Setter::Pair(b'=', set_env),
         ..INHERITED
     },
@@ -166,7 +166,7 @@ pub(super) static TABLE: &[Row] = &[
     Row {
         names: &["--pass-environment", "--no-pass-environment"],
         group: Group::Server,
-        help: "Gives the server our whole environment, not only HOME, LOGNAME, PATH, SHELL, TERM and USER.",
+        help: "Give the server our whole environment, not only HOME, LOGNAME, PATH, SHELL, TERM and USER.",
         default: "no",
         set: Setter::Switch(|draft, yes| draft.pass_environment = yes),
         ..INHERITED
@@ -204,7 +204,7 @@ pub(super) static TABLE: &[Row] = &[
         names: &["--sse-port"],
         value: "PORT",
         group: Group::Listener,
-        help: "The old name of --port, which wins over it.",
+        help: "The old name of --port; --port wins.",
         form_of: "--port",
         set: Setter::Word(|draft, word| {
             let port = port(word)?;
@@ -219,7 +219,7 @@ pub(super) static TABLE: &[Row] = &[
         names: &["--sse-host"],
         value: "ADDRESS",
         group: Group::Listener,
-        help: "The old name of --host, which wins over it.",
+        help: "The old name of --host; --host wins.",
         form_of: "--host",
         set: Setter::Word(|draft, word| {
             let host = host(word)?;
@@ -234,7 +234,7 @@ pub(super) static TABLE: &[Row] = &[
         names: &["--allow-origin"],
         value: "ORIGIN...",
         group: Group::Listener,
-        help: "Lets pages of these origins use the proxy, such as https://app.example; '*' means all. Can be given \
+        help: "Let pages of these origins use the proxy, such as https://app.example; '*' means all. Can be given \
                several times.",
         set: Setter::Several(is_origin, add_origin),
         ..INHERITED
@@ -252,7 +252,7 @@ pub(super) static TABLE: &[Row] = &[
         names: &["--keep-alive"],
         value: "SECONDS",
         group: Group::Listener,
-        help: "A client that went away is noticed within this time.",
+        help: "How soon to notice that a client went away.",
         default: "15",
         set: Setter::Word(|draft, word| seconds(word).map(|value| draft.limits.keep_alive = value)),
         ..OURS
@@ -340,7 +340,7 @@ pub(super) static TABLE: &[Row] = &[
     },
     Row {
         names: &["--demo"],
-        help: "Is a small MCP server on stdin and stdout, to try things with.",
+        help: "Be a small MCP server on stdin and stdout, to try things with.",
         set: Setter::Switch(|draft, _| draft.demo = true),
         ..OURS
     },
@@ -355,20 +355,20 @@ pub(super) static TABLE: &[Row] = &[
     },
     Row {
         names: &["--debug", "--no-debug"],
-        help: "The same as --log-level DEBUG, and wins over it.",
+        help: "Show everything, whatever --log-level says.",
         default: "no",
         set: Setter::Switch(|draft, yes| draft.debug = yes),
         ..INHERITED
     },
     Row {
         names: &["--version"],
-        help: "Shows the version.",
+        help: "Show the version.",
         set: Setter::Switch(|draft, _| draft.show = Some(Show::Version)),
         ..INHERITED
     },
     Row {
         names: &["-h", "--help"],
-        help: "Shows this help.",
+        help: "Show this help.",
         set: Setter::Switch(|draft, _| draft.show = Some(Show::Help)),
         ..INHERITED
     },

@@ -1,5 +1,7 @@
 //! Tables of command lines and what they mean. What a row does not mention has its default.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use super::*;
 use crate::upstream::http::Verify;
 use std::collections::HashSet;
@@ -38,51 +40,56 @@ fn meaning(line: &str, environment: &str) -> String {
             format!("error: {error}")
         }
         Ok(parsed) => {
-            let mut text = match parsed.invocation {
-                Invocation::Help => "help".to_owned(),
-                Invocation::Version => "version".to_owned(),
-                Invocation::Demo => "demo".to_owned(),
+            let mut facts = match parsed.invocation {
+                Invocation::Help => vec!["help".to_owned()],
+                Invocation::Version => vec!["version".to_owned()],
+                Invocation::Demo => vec!["demo".to_owned()],
                 Invocation::Serve(options) => served(&options),
                 Invocation::Connect(options) => connected(&options),
             };
             if parsed.log_level != log::Level::Info {
-                text += &format!(", {:?}", parsed.log_level);
+                facts.push(format!("{:?}", parsed.log_level));
             }
-            text
+            facts.join(", ")
         }
     }
 }
 
-fn served(options: &serve::Options) -> String {
+fn served(options: &serve::Options) -> Vec<String> {
     let Ok(Parsed { invocation: Invocation::Serve(usual), .. }) = parsed("x", "") else { unreachable!() };
     let command = &options.command;
     let all: Vec<_> = [&command.program].into_iter().chain(&command.args).map(|word| word.to_string_lossy()).collect();
-    let mut text = format!("serve {}", all.join("|"));
-    let mut say = |differs: bool, what: String| text += &if differs { format!(", {what}") } else { String::new() };
-    say(options.port != usual.port, format!("port {}", options.port));
-    say(options.host != usual.host, format!("host {}", options.host));
-    for (name, value) in &command.env {
-        say(true, format!("{}={}", name.to_string_lossy(), value.to_string_lossy()));
+    let mut facts = vec![format!("serve {}", all.join("|"))];
+    if options.port != usual.port {
+        facts.push(format!("port {}", options.port));
     }
-    say(command.cwd.is_some(), format!("in {}", command.cwd.clone().unwrap_or_default().display()));
-    say(command.pass_environment, "whole environment".to_owned());
-    say(!options.allow_origins.is_empty(), format!("origins {}", options.allow_origins.join("|")));
-    say(options.expose_headers != usual.expose_headers, format!("exposed {}", options.expose_headers.join("|")));
-    text
+    if options.host != usual.host {
+        facts.push(format!("host {}", options.host));
+    }
+    facts.extend(command.env.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())));
+    facts.extend(command.cwd.iter().map(|folder| format!("in {}", folder.display())));
+    if command.pass_environment {
+        facts.push("whole environment".to_owned());
+    }
+    if !options.allow_origins.is_empty() {
+        facts.push(format!("origins {}", options.allow_origins.join("|")));
+    }
+    if options.expose_headers != usual.expose_headers {
+        facts.push(format!("exposed {}", options.expose_headers.join("|")));
+    }
+    facts
 }
 
-fn connected(options: &connect::Options) -> String {
+fn connected(options: &connect::Options) -> Vec<String> {
     let remote = &options.remote;
-    let mut text = format!("connect {}", remote.url);
-    for (name, value) in &remote.headers {
-        text += &format!(", {name}: {}", value.reveal());
-    }
+    let mut facts = vec![format!("connect {}", remote.url)];
+    facts.extend(remote.headers.iter().map(|(name, value)| format!("{name}: {}", value.reveal())));
     match &remote.verify {
         Verify::Public => (),
-        Verify::Nothing => text += ", unverified",
-        Verify::File(file) => text += &format!(", verified by {}", file.display()),
+        Verify::Nothing => facts.push("unverified".to_owned()),
+        Verify::File(file) => facts.push(format!("verified by {}", file.display())),
     }
-    text
+    facts
 }
 
 fn check(rows: &[(&str, &str)]) {
