@@ -1,2 +1,34 @@
-//! Runs the program.
-fn main() {}
+//! Runs the program: the command line → a mode → an exit status. Why it failed is said here, once, in one line.
+
+use mcp_proxy::cli::{self, Invocation};
+use mcp_proxy::error::Error;
+use mcp_proxy::{connect, demo, log, serve};
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let status = run().unwrap_or_else(|error| {
+        let _ = std::io::stderr().write_all(format!("mcp-proxy: {error}\n").as_bytes());
+        error.status()
+    });
+    ExitCode::from(status)
+}
+
+fn run() -> Result<u8, Error> {
+    let parsed = cli::parse(std::env::args_os().skip(1), &|name| std::env::var_os(name))?;
+    log::set_level(parsed.log_level);
+    match parsed.invocation {
+        Invocation::Help => Ok(show(&cli::help())),
+        Invocation::Version => Ok(show(concat!("mcp-proxy ", env!("CARGO_PKG_VERSION"), "\n"))),
+        Invocation::Demo => demo::run(),
+        Invocation::Serve(options) => serve::run(options),
+        Invocation::Connect(options) => connect::run(options),
+    }
+}
+
+/// Writes to stdout. A reader that went away, such as `head`, is no failure.
+fn show(text: &str) -> u8 {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    0
+}
