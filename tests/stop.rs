@@ -1,0 +1,419 @@
+//! Every way to stop the serve mode, and every way in which its servers end. After each, nothing that a server
+//! started is left, and it did not take longer than promised.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::print_stdout, reason = "how long each way took")]
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::thread;
+use std::time::{Duration, Instant};
+use support::client::{Client, INITIALIZED, initialize, request};
+use support::namespace::{in_own_network, set_loopback, unshare};
+use support::served::{Served, group};
+use support::{Process, SOON, alive, descendants, program, proxy, wait_until};
+
+/// `--stop-timeout` of these tests and the 2 s that a killed process may take.
+const BOUND: Duration = Duration::from_secs(3);
+/// What a busy machine may add to a bound.
+const SLACK: Duration = Duration::from_secs(1);
+/// The bound of what waits for nothing.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Servers that are scripts: each leaves a note `ready…` when it is as rude as it will be.
+const SERVERS: &[(&str, &str)] = &[
+    ("ends at the end of input", ": >$HERE/ready-$$; cat >/dev/null"),
+    ("takes its time to end", ": >$HERE/ready-$$; cat >/dev/null; sleep 0.2"),
+    ("never reads its input", ": >$HERE/ready-$$; exec sleep 1000"),
+    ("ignores the end of input", ": >$HERE/ready-$$; cat >/dev/null; while :; do sleep 1000; done"),
+    ("ignores signals", "trap '' TERM INT HUP; : >$HERE/ready-$$; cat >/dev/null; while :; do sleep 1000; done"),
+    ("has stopped itself", ": >$HERE/ready-$$; kill -STOP $$"),
+    ("has closed its output", "exec >&- 2>&-; : >$HERE/ready-$$; while :; do sleep 1000; done"),
+    ("leaves a child behind", "sleep 1000 & : >$HERE/ready-$$; cat >/dev/null"),
+    ("leaves a rude child behind", "(trap '' TERM; : >$HERE/ready-$$; while :; do sleep 1000; done) & cat >/dev/null"),
+    ("leaves an orphan behind", "(sleep 1000 & : >$HERE/ready-$$); cat >/dev/null"),
+    ("leaves a child in a session of its own", "setsid sh -c ': >$HERE/ready-$$; exec sleep 1000' & cat >/dev/null"),
+    (
+        "ignores all and so does its runaway child",
+        "trap '' TERM INT HUP; setsid sh -c ': >$HERE/ready-$$; while :; do sleep 1000; done' & while :; do sleep 1000; done",
+    ),
+    ("floods its output", ": >$HERE/ready-$$; exec yes '{\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}'"),
+    ("floods its error output", ": >$HERE/ready-$$; exec yes oh >&2"),
+];
+
+/// Two sessions of `command`, an unanswered request in the first if it takes one; then `signals`, then the end.
+fn stops(name: &str, served: Served, pid: u32, signal: &str, ready: usize) {
+    let address = served.address();
+    let clients = [Client::open(&address), Client::open(&address)];
+    served.wait_for_notes(ready, "ready");
+    let open = ready > 0 && clients[0].post(&request(7, "tools/list", "{}")) == 202;
+    let start = Instant::now();
+    Served::signal(pid, signal);
+    ended(name, served, 0, start, BOUND);
+    for client in &clients {
+        client.wait_for_end(SOON);
+    }
+    if open {
+        assert!(clients[0].message("\"id\":7").contains("\"error\""), "{name}: {:?}", clients[0].messages());
+    }
+}
+
+/// Waits for the end of the proxy; checks exit status, time, and that nothing is left the moment it is gone.
+fn ended(name: &str, mut served: Served, status: i32, start: Instant, bound: Duration) {
+    let got = served.process.wait(SOON);
+    let took = start.elapsed();
+    served.assert_nothing_left(name);
+    assert_eq!(got.code(), Some(status), "{name}: {got}\n{}", served.process.report());
+    assert!(took <= bound + SLACK, "{name}: took {took:?}\n{}", served.process.report());
+    println!("{:>5} ms  {name}", took.as_millis());
+}
+
+/// Runs all rows, a few at a time.
+fn each<T: Sync>(rows: &[T], check: impl Fn(&T) + Sync) {
+    for rows in rows.chunks(5) {
+        thread::scope(|scope| rows.iter().for_each(|row| drop(scope.spawn(|| check(row)))));
+    }
+}
+
+fn demo() -> String {
+    program().display().to_string()
+}
+
+#[test]
+fn a_signal_ends_us_and_every_kind_of_server() {
+    each(SERVERS, |(name, script)| {
+        let served = Served::script(&[], script);
+        let pid = served.process.id();
+        stops(&format!("TERM, a server that {name}"), served, pid, "TERM", 2);
+    });
+}
+
+#[test]
+fn every_signal_that_asks_us_to_stop_does() {
+    let rude = &["sh", "-c", "trap '' TERM INT HUP; : >$HERE/ready-$$; while :; do sleep 1000; done"][..];
+    let demo = demo();
+    let polite = &[demo.as_str(), "--demo"][..];
+    let rows = ["TERM", "INT", "HUP"].map(|signal| [(signal, polite, "polite", 0), (signal, rude, "rude", 2)]);
+    each(rows.as_flattened(), |(signal, command, name, ready)| {
+        let served = Served::start(&[], command);
+        let pid = served.process.id();
+        stops(&format!("{signal}, a {name} server"), served, pid, signal, *ready);
+    });
+}
+
+#[test]
+fn without_an_option_a_server_has_five_seconds() {
+    let served = Served::script(&["--stop-timeout", "5"], SERVERS[4].1);
+    let client = Client::open(&served.address());
+    served.wait_for_notes(1, "ready");
+    let start = Instant::now();
+    served.process.signal("TERM");
+    ended("TERM, a rude server, 5 s", served, 0, start, Duration::from_secs(7));
+    assert!(start.elapsed() > Duration::from_secs(4), "a server was killed too early");
+    drop(client);
+}
+
+#[test]
+fn a_second_signal_skips_the_waits() {
+    let rows = [("TERM", "TERM", 143), ("INT", "INT", 130), ("HUP", "HUP", 129), ("TERM", "INT", 130)];
+    each(&rows, |(first, second, status)| {
+        let script = "trap '' TERM INT HUP; cat >/dev/null; : >$HERE/stopping-$$; while :; do sleep 1000; done";
+        let served = Served::script(&["--stop-timeout", "60"], script);
+        let _client = Client::open(&served.address());
+        served.process.signal(first);
+        served.wait_for_notes(1, "stopping");
+        let start = Instant::now();
+        served.process.signal(second);
+        ended(&format!("{first}, then {second}"), served, *status, start, AT_ONCE);
+    });
+}
+
+#[test]
+fn a_server_is_asked_before_it_is_told() {
+    for (name, script, note) in [
+        (
+            "the end of input comes first",
+            "trap ': >$HERE/term-$$; exit' TERM; : >$HERE/ready-$$; cat; : >$HERE/eof-$$",
+            "eof",
+        ),
+        ("then TERM", "trap ': >$HERE/term-$$; exit' TERM; : >$HERE/ready-$$; while :; do sleep 0.02; done", "term"),
+    ] {
+        let served = Served::script(&[], script);
+        let client = Client::open(&served.address());
+        served.wait_for_notes(1, "ready");
+        drop(client);
+        served.wait_for_notes(1, note);
+        served.process.signal("TERM");
+        served.wait_for_notes(served.notes("ready"), note);
+        let other = if note == "eof" { "term" } else { "eof" };
+        assert_eq!(served.notes(other), 0, "{name}");
+        ended(name, served, 0, Instant::now(), BOUND);
+    }
+}
+
+#[test]
+fn a_signal_while_we_start_leaves_nothing() {
+    let delays: Vec<u64> = (0..20).collect();
+    each(&delays, |delay_ms| {
+        let mut served = Served::script(&[], SERVERS[0].1);
+        thread::sleep(Duration::from_millis(*delay_ms)); // any moment of the start will do
+        served.process.signal("TERM");
+        let _ = served.process.wait(BOUND + SLACK);
+        wait_until("nothing is left", SOON, || served.marked().is_empty());
+    });
+}
+
+#[test]
+fn when_we_are_killed_our_servers_see_the_end_of_their_input() {
+    let demo = demo();
+    let mut served = Served::start(&[], &[&demo, "--demo"]);
+    let address = served.address();
+    let clients: Vec<Client> = (0..3).map(|_| Client::open(&address)).collect();
+    wait_until("three servers", SOON, || served.marked().len() >= clients.len());
+    served.process.signal("KILL");
+    let _ = served.process.wait(SOON);
+    wait_until("nothing is left", SOON, || served.marked().is_empty());
+}
+
+#[test]
+fn a_client_that_does_not_read_does_not_hold_us_up() {
+    let served = Served::script(&[], SERVERS[12].1);
+    let address = served.address();
+    let mut socket = TcpStream::connect(&address).unwrap();
+    write!(socket, "GET /sse HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    served.wait_for_notes(1, "ready");
+    let start = Instant::now();
+    served.process.signal("TERM");
+    ended("TERM, a client that does not read", served, 0, start, BOUND);
+}
+
+/// Notes its process id under the id of the first request, then answers nothing and ignores signals.
+const NUMBERED: &str = "trap '' TERM; sleep 1000 & read -r line; id=${line#*'\"id\":'}; \
+                        echo $$ >$HERE/pid-${id%%,*}; while :; do sleep 1000; done";
+
+#[test]
+fn a_client_that_leaves_takes_its_server_with_it_and_no_other() {
+    let served = Served::script(&[], NUMBERED);
+    let address = served.address();
+    let clients = [1, 2].map(|id| {
+        let client = Client::open(&address);
+        assert_eq!(client.post(&initialize(id)), 202);
+        client
+    });
+    let servers = [served.number("pid-1"), served.number("pid-2")];
+    let [leaving, staying] = clients;
+    drop(leaving);
+    let start = Instant::now();
+    wait_until("the server's group is gone", BOUND + SLACK, || group(servers[0]).is_empty());
+    println!("{:>5} ms  a client left", start.elapsed().as_millis());
+    assert!(alive(servers[1]) && !staying.ended() && !group(servers[1]).is_empty());
+    served.process.signal("TERM");
+    ended("TERM, after a client left", served, 0, Instant::now(), BOUND);
+}
+
+#[test]
+fn a_pulled_plug_is_noticed() {
+    if !in_own_network("a_pulled_plug_is_noticed") {
+        return;
+    }
+    for (name, answers) in [("that is silent", false), ("that floods", true)] {
+        let flood = "while :; do echo '{\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}' || exit; done";
+        let script =
+            if answers { NUMBERED.replace("while :; do sleep 1000; done", flood) } else { NUMBERED.to_owned() };
+        let served = Served::script(&["--keep-alive", "2"], &script);
+        let client = Client::open(&served.address());
+        assert_eq!(client.post(&initialize(1)), 202);
+        let leader = served.number("pid-1");
+        set_loopback(false);
+        let start = Instant::now();
+        wait_until("the server's group is gone", SOON, || group(leader).is_empty());
+        let took = start.elapsed();
+        println!("{:>5} ms  a pulled plug, a server {name}", took.as_millis());
+        assert!(took <= Duration::from_secs(2) + BOUND + SLACK, "{took:?}\n{}", served.process.report());
+        set_loopback(true);
+        served.process.signal("TERM");
+        ended("TERM, after a pulled plug", served, 0, Instant::now(), BOUND);
+    }
+}
+
+/// A script whose server ends as its first request's id says.
+fn ends_by_id(how: &str) -> String {
+    format!("ulimit -c 0; read -r line; id=${{line#*'\"id\":'}}; id=${{id%%,*}}; {how}")
+}
+
+/// Opens a session whose server ends by itself, and checks what its client, another client and the log learn.
+fn server_ends(served: &Served, id: u32, cause: &str) {
+    let client = Client::open(&served.address());
+    assert_eq!(client.post(&initialize(id)), 202, "{cause}\n{}", served.process.report());
+    let answer = client.message(&format!("\"id\":{id},"));
+    assert!(answer.contains("\"error\"") && answer.contains(cause), "{cause}: {answer}");
+    client.wait_for_end(SOON);
+    served.process.wait_for_stderr(&format!("the server {cause}"));
+}
+
+#[test]
+fn every_exit_status_of_a_server_reaches_its_client_and_the_log() {
+    let served = Served::script(&[], &ends_by_id("exit $id"));
+    let start = Instant::now();
+    for status in 0..=255 {
+        server_ends(&served, status, &format!("exited with status {status}"));
+    }
+    println!("{:>5} ms  256 servers ended", start.elapsed().as_millis());
+    wait_until("no zombies", SOON, || descendants(served.process.id()).into_iter().all(alive));
+    served.process.signal("TERM");
+    ended("TERM, after 256 servers ended", served, 0, Instant::now(), BOUND);
+}
+
+#[test]
+fn every_signal_that_ends_a_server_reaches_its_client_and_the_log() {
+    let served = Served::script(&[], &ends_by_id("kill -$id $$; sleep 1000"));
+    for (number, name) in [
+        (1, "SIGHUP"),
+        (2, "SIGINT"),
+        (3, "SIGQUIT"),
+        (4, "SIGILL"),
+        (5, "SIGTRAP"),
+        (6, "SIGABRT"),
+        (7, "SIGBUS"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (10, "SIGUSR1"),
+        (11, "SIGSEGV"),
+        (12, "SIGUSR2"),
+        (13, "SIGPIPE"),
+        (14, "SIGALRM"),
+        (15, "SIGTERM"),
+    ] {
+        server_ends(&served, number, &format!("was ended by signal {number} ({name})"));
+    }
+    served.process.signal("TERM");
+    ended("TERM, after servers were killed", served, 0, Instant::now(), BOUND);
+}
+
+#[test]
+fn a_server_that_closes_its_output_ends_its_session_and_no_other() {
+    let served = Served::script(&[], "read -r line; case $line in *'\"id\":1,'*) exec >&-;; esac; cat >/dev/null");
+    let clients = [Client::open(&served.address()), Client::open(&served.address())];
+    assert_eq!(clients[1].post(&initialize(2)), 202);
+    assert_eq!(clients[0].post(&initialize(1)), 202);
+    assert!(clients[0].message("\"id\":1,").contains("\"error\""));
+    clients[0].wait_for_end(BOUND + SLACK);
+    assert!(!clients[1].ended());
+    served.process.signal("TERM");
+    ended("TERM, after a server closed its output", served, 0, Instant::now(), BOUND);
+}
+
+#[test]
+fn a_server_starts_with_the_signals_as_everyone_has_them() {
+    let script = "read -r line; grep -E '^Sig(Blk|Ign):' /proc/self/status >$HERE/signals; \
+                  ls /proc/self/fd | wc -l >$HERE/open; cat >/dev/null";
+    let served = Served::script(&[], script);
+    let client = Client::open(&served.address());
+    let _other = Client::open(&served.address());
+    assert_eq!(client.post(&initialize(1)), 202);
+    // Three streams, and the folder that `ls` itself has opened.
+    assert_eq!(served.number("open"), 4, "a server has descriptors of ours");
+    assert_eq!(served.note("signals"), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+}
+
+/// Twenty orphans that end as soon as they are ours, one that never does; then the first request decides.
+const ORPHANS: &str = "for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do \
+    ( ( while read -r _ _ _ parent _ </proc/self/stat && [ $parent != $PPID ]; do sleep 0.01; done; \
+        : >$HERE/adopted-$$-$n ) & ); done; (setsid sleep 1000 &); \
+    read -r line; id=${line#*'\"id\":'}; exit ${id%%,*}";
+
+#[test]
+fn orphans_are_reaped_and_no_exit_status_is_stolen() {
+    let pid_1 = unshare(&["--pid", "--fork", "--mount-proc"]);
+    for (name, words) in [("as PID 1", pid_1), ("as any process", Vec::new())] {
+        let served = Served::start_behind(&words, &[], &["sh", "-c", ORPHANS]);
+        let pid = if words.is_empty() { served.process.id() } else { served.inner() };
+        for status in [7, 0, 255] {
+            server_ends(&served, status, &format!("exited with status {status}"));
+        }
+        served.wait_for_notes(60, "adopted");
+        wait_until(&format!("no zombies, {name}"), SOON, || descendants(pid).into_iter().all(alive));
+        let start = Instant::now();
+        Served::signal(pid, "TERM");
+        ended(&format!("TERM, {name}, with orphans"), served, 0, start, BOUND);
+    }
+}
+
+#[test]
+fn every_signal_stops_us_as_pid_1() {
+    let words = unshare(&["--pid", "--fork", "--mount-proc"]);
+    let demo = demo();
+    let polite = &[demo.as_str(), "--demo"][..];
+    let rude = &["sh", "-c", SERVERS[11].1][..];
+    let rows = ["TERM", "INT", "HUP"].map(|signal| [(signal, polite, "polite", 0), (signal, rude, "rude", 2)]);
+    each(rows.as_flattened(), |(signal, command, name, ready)| {
+        let served = Served::start_behind(&words, &[], command);
+        let pid = served.inner();
+        stops(&format!("{signal}, as PID 1, a {name} server"), served, pid, signal, *ready);
+    });
+    let served = Served::start_behind(&words, &["--stop-timeout", "60"], rude);
+    let _client = Client::open(&served.address());
+    let pid = served.inner();
+    served.wait_for_notes(1, "ready");
+    Served::signal(pid, "TERM");
+    wait_until("it listens no more", SOON, || Client::try_open(&served.address()).is_err());
+    let start = Instant::now();
+    Served::signal(pid, "TERM");
+    ended("TERM, as PID 1, then TERM", served, 143, start, AT_ONCE);
+}
+
+#[test]
+fn what_cannot_start_is_said_at_once_in_one_line() {
+    let folder = support::Folder::new();
+    let plain = folder.file("plain", "#!/bin/sh\n").display().to_string();
+    let broken = folder.file("broken", "#!/no/such/interpreter\n").display().to_string();
+    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
+    let here = folder.path().display().to_string();
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = busy.local_addr().unwrap().port().to_string();
+    for (status, args, culprit) in [
+        (127, &["--port", "0", "--", "/no/such/command"][..], "'/no/such/command'"),
+        (127, &["--port", "0", "--", "no-such-command"], "'no-such-command'"),
+        (127, &["--port", "0", "--", &broken], "broken'"),
+        (126, &["--port", "0", "--", &plain], "plain'"),
+        (126, &["--port", "0", "--", &here], "cannot start"),
+        (1, &["--port", &port, "--", &demo(), "--demo"], &port),
+        (2, &["--port", "0", "--no-such-option", "--", "cat"], "--no-such-option"),
+        (2, &["--port", "x", "--", "cat"], "--port"),
+        (2, &[], "mcp-proxy"),
+    ] {
+        let start = Instant::now();
+        let mut process = Process::start(proxy().args(args));
+        let got = process.wait(SOON);
+        wait_until("a line", SOON, || process.stderr().ends_with('\n'));
+        assert_eq!(got.code(), Some(status), "{args:?}\n{}", process.report());
+        assert!(process.stderr().contains(culprit), "{args:?}\n{}", process.report());
+        assert_eq!(process.stderr().lines().count(), 1, "{args:?}\n{}", process.report());
+        assert!(start.elapsed() < AT_ONCE + SLACK, "{args:?}: took {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn the_demo_server_answers_a_session_to_its_end() {
+    let demo = demo();
+    let served = Served::start(&[], &[&demo, "--demo"]);
+    let client = Client::open(&served.address());
+    assert_eq!(client.post(&initialize(1)), 202);
+    assert!(client.message("\"id\":1,").contains("\"result\""));
+    assert_eq!(client.post(INITIALIZED), 202);
+    assert_eq!(client.post(&request(2, "tools/list", "{}")), 202);
+    assert!(client.message("\"id\":2,").contains("\"tools\""));
+    let start = Instant::now();
+    served.process.signal("TERM");
+    ended("TERM, a demo session", served, 0, start, AT_ONCE);
+    assert!(
+        client.ended() || {
+            client.wait_for_end(SOON);
+            true
+        }
+    );
+}

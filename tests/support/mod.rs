@@ -1,0 +1,272 @@
+//! What the integration tests share: the binary under test, processes that end with their test, temporary
+//! folders, waiting for a condition. Nothing outlives its owner: dropping a [`Process`] kills it with its
+//! group and everything it started, dropping a [`Folder`] removes it. Needs nothing but std, `sh` and `/proc`.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+pub mod client;
+pub mod namespace;
+pub mod served;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything that should happen at once may take on a busy machine.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// A command that runs the binary under test; `MCP_PROXY_BIN` names another one with the same command line.
+/// Variables of the environment that the program reads are taken out.
+#[must_use]
+pub fn proxy() -> Command {
+    let mut command = Command::new(program());
+    for name in ["API_ACCESS_TOKEN", "SSE_URL", "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The path of the binary under test.
+#[must_use]
+pub fn program() -> PathBuf {
+    std::env::var_os("MCP_PROXY_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_mcp-proxy").into()).into()
+}
+
+/// Polls `condition` until it holds; panics with `what` after `within`.
+pub fn wait_until(what: &str, within: Duration, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + within;
+    while !condition() {
+        assert!(Instant::now() < end, "{what}: not within {within:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A running program in a process group of its own, with its output gathered by threads.
+pub struct Process {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Output,
+    stderr: Output,
+}
+
+impl Process {
+    /// Starts `command` with all three streams piped.
+    #[must_use]
+    pub fn start(command: &mut Command) -> Self {
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let stdout = Output::gather(child.stdout.take().unwrap());
+        let stderr = Output::gather(child.stderr.take().unwrap());
+        Self { stdin: child.stdin.take(), child, stdout, stderr }
+    }
+
+    /// The process id, which is also that of its group.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes to its stdin.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let stdin = self.stdin.as_mut().expect("stdin is still open");
+        stdin.write_all(bytes).and_then(|()| stdin.flush()).unwrap();
+    }
+
+    /// Ends its input.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// What it has written to stdout so far.
+    #[must_use]
+    pub fn stdout(&self) -> Vec<u8> {
+        self.stdout.bytes()
+    }
+
+    /// What it has written to stderr so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Waits until its stdout holds `lines` whole lines and returns them.
+    #[must_use]
+    pub fn lines(&self, lines: usize) -> Vec<Vec<u8>> {
+        let whole = || self.stdout().split(|byte| *byte == b'\n').count() > lines;
+        wait_for(SOON, whole, || format!("{lines} lines on stdout\n{}", self.report()));
+        self.stdout().split_inclusive(|byte| *byte == b'\n').take(lines).map(<[u8]>::to_vec).collect()
+    }
+
+    /// Waits until its stderr holds `text`.
+    pub fn wait_for_stderr(&self, text: &str) {
+        wait_for(SOON, || self.stderr().contains(text), || format!("{text:?} on stderr\n{}", self.report()));
+    }
+
+    /// Waits for the line that says where it listens and returns `HOST:PORT`. Understands the line of uvicorn,
+    /// the server under the Python program of the same name, too.
+    #[must_use]
+    pub fn address(&self) -> String {
+        wait_for(SOON, || listening(&self.stderr()).is_some(), || format!("a listener\n{}", self.report()));
+        listening(&self.stderr()).expect("was there a moment ago")
+    }
+
+    /// Sends it alone a signal, by its name without `SIG`.
+    pub fn signal(&self, name: &str) {
+        kill(name, &self.id().to_string());
+    }
+
+    /// Waits for its end and reaps it.
+    pub fn wait(&mut self, within: Duration) -> ExitStatus {
+        let end = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "did not end within {within:?}\n{}", self.report());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Its output, for the message of a failed test.
+    #[must_use]
+    pub fn report(&self) -> String {
+        format!("--- stdout\n{}\n--- stderr\n{}", self.stdout.text(), self.stderr.text())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let started = descendants(self.id());
+        kill("KILL", &format!("-{}", self.id()));
+        for pid in started {
+            kill("KILL", &format!("-{pid}"));
+            kill("KILL", &pid.to_string());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// All processes that `pid` started and those that they started, as `/proc` shows them now.
+#[must_use]
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let pairs = parents();
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(pairs.iter().filter(|pair| pair.1 == parent).map(|pair| pair.0));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// Whether the process exists and is no zombie.
+#[must_use]
+pub fn alive(pid: u32) -> bool {
+    stat(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
+}
+
+/// Sends a signal to a process, or to a process group if `target` begins with `-`. One that is gone is no error.
+pub fn kill(signal: &str, target: &str) {
+    let script = "kill -s \"$0\" -- \"$1\" 2>/dev/null";
+    Command::new("sh").args(["-c", script, signal, target]).status().unwrap();
+}
+
+/// A temporary folder, removed with everything in it when dropped.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes an empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("mcp-proxy-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file into it and returns its path.
+    #[must_use]
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The gathered output of one stream.
+struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Output {
+    /// Reads until the end of the stream on a thread of its own, which ends with the last process that holds it.
+    fn gather(mut stream: impl Read + Send + 'static) -> Self {
+        let gathered = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&gathered);
+        thread::spawn(move || {
+            let mut buffer = [0; 16 * 1024];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                sink.lock().unwrap().extend_from_slice(&buffer[..count]);
+            }
+        });
+        Self(gathered)
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes()).into_owned()
+    }
+}
+
+fn wait_for(within: Duration, condition: impl Fn() -> bool, what: impl Fn() -> String) {
+    let end = Instant::now() + within;
+    while !condition() {
+        assert!(Instant::now() < end, "not within {within:?}: {}", what());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// `HOST:PORT` from the first whole line that tells an address we listen on.
+fn listening(stderr: &str) -> Option<String> {
+    let whole = &stderr[..=stderr.rfind('\n')?];
+    whole.lines().find_map(|line| {
+        let (_, rest) = line.split_once("listening on http://").or_else(|| line.split_once("running on http://"))?;
+        rest.split(['/', ' ']).next().map(str::to_owned)
+    })
+}
+
+/// Every process with its parent.
+fn parents() -> Vec<(u32, u32)> {
+    let folders = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = folders.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| stat(pid).map(|(_, parent)| (pid, parent))).collect()
+}
+
+/// State and parent of a process. The name before them may hold anything, so they are found from its last `)`.
+fn stat(pid: u32) -> Option<(String, u32)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
