@@ -1,0 +1,275 @@
+"""An MCP server on the Python SDK that uses every feature of the protocol that a proxy must carry.
+
+    feature_server.py           on stdio
+    feature_server.py --sse     on the SDK's own HTTP+SSE server, at any free port
+
+Each connection has its own state, so that a test sees at once when two are mixed up.
+"""
+
+import json
+import os
+import sys
+
+import anyio
+from mcp import types
+from mcp.server.lowlevel import NotificationOptions, Server
+from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.server.stdio import stdio_server
+from pydantic import AnyUrl
+
+from tap import tap, wrap
+
+LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
+COUNTER = "test://counter"
+BIG = 3 * 1024 * 1024
+
+
+class State:
+    """What one connection remembers."""
+
+    def __init__(self):
+        self.level = "debug"
+        self.word = None
+        self.cancelled = 0
+        self.counter = 0
+        self.subscriptions = set()
+        self.roots_changed = 0
+        self.more_tools = []
+
+
+class FeatureServer(Server):
+    """Says that it takes subscriptions, which the SDK's low-level server never does."""
+
+    def get_capabilities(self, *arguments):
+        capabilities = super().get_capabilities(*arguments)
+        capabilities.resources.subscribe = True
+        return capabilities
+
+
+def make_server():
+    """A server with state of its own."""
+    server = FeatureServer("feature-server", version="1.2.3", instructions="Call any tool.")
+    state = State()
+    offer_tools(server, state)
+    offer_resources(server, state)
+    offer_prompts(server)
+
+    @server.set_logging_level()
+    async def set_level(level):
+        state.level = level
+
+    async def roots_changed(_):
+        state.roots_changed += 1
+
+    server.notification_handlers[types.RootsListChangedNotification] = roots_changed
+    return server
+
+
+def offer_tools(server, state):
+    """The tools are the coroutines of the table below; each returns the text of its answer."""
+
+    async def echo(context, text="", delay=0, **_):
+        await anyio.sleep(delay)
+        return text
+
+    async def progress(context, steps=5, **_):
+        for step in range(1, steps + 1):
+            await context.session.send_progress_notification(
+                context.meta.progressToken, step, steps, f"step {step}", related_request_id=str(context.request_id)
+            )
+        return f"{steps} steps"
+
+    async def log(context, **_):
+        for level in LEVELS[LEVELS.index(state.level) :]:
+            await context.session.send_log_message(level, {"about": level}, "feature", context.request_id)
+        return state.level
+
+    async def sample(context, text="", **_):
+        message = types.SamplingMessage(role="user", content=types.TextContent(type="text", text=text))
+        result = await context.session.create_message([message], max_tokens=7, system_prompt="Be short.")
+        return f"{result.model}: {result.content.text}"
+
+    async def elicit(context, question="", **_):
+        schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+        result = await context.session.elicit(question, schema)
+        return json.dumps([result.action, result.content])
+
+    async def roots(context, **_):
+        result = await context.session.list_roots()
+        return json.dumps([[str(root.uri), root.name] for root in result.roots])
+
+    async def roots_changed(context, **_):
+        return str(state.roots_changed)
+
+    async def ping(context, **_):
+        await context.session.send_ping()
+        return "pong"
+
+    async def big(context, **_):
+        return "big" * (BIG // 3)
+
+    async def length(context, text="", **_):
+        return str(len(text))
+
+    async def slow(context, **_):
+        await context.session.send_progress_notification(context.meta.progressToken, 1)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            state.cancelled += 1
+
+    async def cancelled(context, **_):
+        return str(state.cancelled)
+
+    async def fail(context, **_):
+        raise ValueError("failed on purpose")
+
+    async def die(context, code=7, **_):
+        sys.stdout.flush()
+        os._exit(code)
+
+    async def env(context, **_):
+        return json.dumps(dict(os.environ))
+
+    async def pid(context, **_):
+        return str(os.getpid())
+
+    async def remember(context, text="", **_):
+        state.word = text
+        return "remembered"
+
+    async def recall(context, **_):
+        return str(state.word)
+
+    async def update(context, **_):
+        state.counter += 1
+        if COUNTER in state.subscriptions:
+            await context.session.send_resource_updated(AnyUrl(COUNTER))
+        return str(state.counter)
+
+    async def change(context, **_):
+        state.more_tools.append(f"more_{len(state.more_tools)}")
+        await context.session.send_tool_list_changed()
+        await context.session.send_resource_list_changed()
+        await context.session.send_prompt_list_changed()
+        return state.more_tools[-1]
+
+    functions = [echo, progress, log, sample, elicit, roots, roots_changed, ping, big, length, slow, cancelled]
+    functions += [fail, die, env, pid, remember, recall, update, change]
+    table = {function.__name__: function for function in functions}
+
+    @server.list_tools()
+    async def list_tools():
+        anything = {"type": "object", "properties": {"text": {"type": "string"}}}
+        names = [*table, *state.more_tools]
+        return [types.Tool(name=name, description=f"The tool {name}.", inputSchema=anything) for name in names]
+
+    @server.call_tool()
+    async def call_tool(name, arguments):
+        text = await table[name](server.request_context, **arguments)
+        return [types.TextContent(type="text", text=text)], {"length": len(text)}
+
+
+def offer_resources(server, state):
+    """Two pages of resources, a template, and one resource that changes."""
+
+    @server.list_resources()
+    async def list_resources(request: types.ListResourcesRequest) -> types.ListResourcesResult:
+        counter = types.Resource(uri=AnyUrl(COUNTER), name="counter")
+        blob = types.Resource(uri=AnyUrl("test://blob"), name="blob")
+        if request.params and request.params.cursor == "second page":
+            return types.ListResourcesResult(resources=[blob])
+        return types.ListResourcesResult(resources=[counter], nextCursor="second page")
+
+    @server.list_resource_templates()
+    async def list_resource_templates():
+        return [types.ResourceTemplate(uriTemplate="test://item/{number}", name="item")]
+
+    @server.read_resource()
+    async def read_resource(uri):
+        if str(uri) == COUNTER:
+            content = str(state.counter)
+        elif str(uri) == "test://blob":
+            content = bytes(range(256))
+        else:
+            raise ValueError(f"no resource {uri}")
+        kind = "text/plain" if isinstance(content, str) else "application/octet-stream"
+        return [ReadResourceContents(content, kind)]
+
+    @server.subscribe_resource()
+    async def subscribe(uri):
+        state.subscriptions.add(str(uri))
+
+    @server.unsubscribe_resource()
+    async def unsubscribe(uri):
+        state.subscriptions.discard(str(uri))
+
+
+def offer_prompts(server):
+    """One prompt, and completions for its argument."""
+
+    @server.list_prompts()
+    async def list_prompts():
+        argument = types.PromptArgument(name="name", required=True)
+        return [types.Prompt(name="greet", description="A greeting.", arguments=[argument])]
+
+    @server.get_prompt()
+    async def get_prompt(name, arguments):
+        text = types.TextContent(type="text", text=f"Hello, {(arguments or {})['name']}!")
+        return types.GetPromptResult(messages=[types.PromptMessage(role="user", content=text)])
+
+    @server.completion()
+    async def complete(ref, argument, context):
+        known = (context and context.arguments) or {}
+        return types.Completion(values=[argument.value + "a", *known.values()], total=2, hasMore=False)
+
+
+async def serve(read, write):
+    """Runs one connection. Methods that begin with `x/` are unknown to the SDK and answered here: with a
+    notification and a request that are just as unknown, and then with everything that came."""
+    asked = {}
+
+    async def take(message):
+        if message.get("method") == "x/ask":
+            asked["x-back"] = message
+            await write.send(wrap({"method": "notifications/x", "params": {"seen": True}, "extra": "n"}))
+            await write.send(wrap({"id": "x-back", "method": "x/back", "params": {"deep": [{"er": 1}]}, "extra": "r"}))
+        elif message.get("id") in asked and "method" not in message:
+            question = asked.pop(message["id"])
+            result = {"question": question, "back": message}
+            await write.send(wrap({"id": question["id"], "result": result, "extra": {"of": "answer"}}))
+        else:
+            return False
+        return True
+
+    server = make_server()
+    changes = NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
+    async with tap(read, take) as read:
+        await server.run(read, write, server.create_initialization_options(changes, {"x": {"y": 1}}))
+
+
+async def on_stdio():
+    async with stdio_server() as (read, write):
+        await serve(read, write)
+
+
+def on_sse():
+    import uvicorn
+    from mcp.server.sse import SseServerTransport
+    from starlette.applications import Starlette
+    from starlette.responses import Response
+    from starlette.routing import Mount, Route
+
+    transport = SseServerTransport("/messages/")
+
+    async def stream(request):
+        async with transport.connect_sse(request.scope, request.receive, request._send) as (read, write):
+            await serve(read, write)
+        return Response()
+
+    routes = [Route("/sse", stream), Mount("/messages/", app=transport.handle_post_message)]
+    uvicorn.run(Starlette(routes=routes), port=0, access_log=False)
+
+
+if __name__ == "__main__":
+    on_sse() if sys.argv[1:] == ["--sse"] else anyio.run(on_stdio)
