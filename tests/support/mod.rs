@@ -9,6 +9,7 @@ pub mod client;
 pub mod namespace;
 pub mod served;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
@@ -16,19 +17,27 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// How long anything that should happen at once may take on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
 
 /// A command that runs the binary under test; `MCP_PROXY_BIN` names another one with the same command line.
-/// Variables of the environment that the program reads are taken out.
 #[must_use]
 pub fn proxy() -> Command {
-    let mut command = Command::new(program());
-    for name in ["API_ACCESS_TOKEN", "SSE_URL", "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"] {
+    command(program())
+}
+
+/// A command without those variables of the environment that the binary under test or its peers would read.
+#[must_use]
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for name in ["API_ACCESS_TOKEN", "SSE_URL", "PYTHONPATH", "PYTHONHOME", "NODE_OPTIONS"] {
         command.env_remove(name);
+    }
+    for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+        command.env_remove(name).env_remove(name.to_uppercase());
     }
     command
 }
@@ -134,6 +143,14 @@ impl Process {
         }
     }
 
+    /// Waits for its end and for that of its output, which a process that it left behind may keep open.
+    pub fn finish(&mut self, within: Duration) -> ExitStatus {
+        let status = self.wait(within);
+        let ended = || self.stdout.ended() && self.stderr.ended();
+        wait_for(SOON, ended, || format!("the end of the output\n{}", self.report()));
+        status
+    }
+
     /// Its output, for the message of a failed test.
     #[must_use]
     pub fn report(&self) -> String {
@@ -215,20 +232,24 @@ impl Drop for Folder {
 }
 
 /// The gathered output of one stream.
-struct Output(Arc<Mutex<Vec<u8>>>);
+struct Output(Arc<Mutex<Vec<u8>>>, JoinHandle<()>);
 
 impl Output {
     /// Reads until the end of the stream on a thread of its own, which ends with the last process that holds it.
     fn gather(mut stream: impl Read + Send + 'static) -> Self {
         let gathered = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&gathered);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let mut buffer = [0; 16 * 1024];
             while let Ok(count @ 1..) = stream.read(&mut buffer) {
                 sink.lock().unwrap().extend_from_slice(&buffer[..count]);
             }
         });
-        Self(gathered)
+        Self(gathered, reader)
+    }
+
+    fn ended(&self) -> bool {
+        self.1.is_finished()
     }
 
     fn bytes(&self) -> Vec<u8> {

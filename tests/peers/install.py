@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Installs the programs that the tests talk to, at pinned versions, into one folder, and prints its path.
+
+The folder is tests/.peers, or MCP_PROXY_PEERS. What is there already is kept: a second run costs nothing.
+Two runs at the same time wait for each other. If anything fails, the status is 1 and the last line says what.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def main():
+    folder = Path(os.environ.get("MCP_PROXY_PEERS") or HERE.parent / ".peers").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        install(folder / "python", HERE / "requirements.txt", sys.version, python)
+        install(folder / "node", HERE / "package.json", os.uname().machine, node)
+    print(folder)
+
+
+def install(folder, pins, machine, steps):
+    """Fills `folder` as `pins` says, unless its stamp tells that this was done; the stamp is written last."""
+    stamp = folder / "stamp"
+    wanted = hashlib.sha256(f"{folder}\n{machine}\n{pins.read_text()}".encode()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print(f"installing {pins.name} into {folder}", file=sys.stderr, flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    steps(folder, pins)
+    stamp.write_text(wanted)
+
+
+def python(folder, pins):
+    run(sys.executable, "-m", "venv", folder)
+    pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    run(*pip, "install", "--quiet", "--requirement", pins)
+    run(*pip, "check")
+
+
+def node(folder, pins):
+    """The Inspector needs a newer Node.js than many machines have, so one is installed beside it."""
+    shutil.copy(pins, folder)
+    quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+    run("npm", "install", "--prefix", folder, *quiet, cwd=folder)
+    run(folder / "node_modules" / ".bin" / "node", "--version")
+
+
+def run(*command, cwd=None):
+    try:
+        subprocess.run(command, check=True, cwd=cwd, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"cannot install the test peers: {error}")
+
+
+if __name__ == "__main__":
+    main()
