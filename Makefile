@@ -1,5 +1,29 @@
-.PHONY: static
+PROXY := $(or $(CARGO_TARGET_DIR),target)/release/mcp-proxy
+
+.PHONY: run test check static clean
+
+# Offers the built-in demo server at http://127.0.0.1:8080/sse.
+run:
+	cargo build --locked --release
+	$(PROXY) --port 8080 -- $(PROXY) --demo
+
+# Every test; the programs that the tests talk to are installed first, once.
+test:
+	tests/peers/install.py
+	cargo test --locked
+
+# What must hold before a change is merged: format, lints, documentation, tests.
+check:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	$(MAKE) test
 
 # The static musl binary; the last line of its output says where it is.
 static:
 	tests/static/build
+
+# Removes what was built and what the tests installed.
+clean:
+	cargo clean
+	rm -rf tests/.peers
