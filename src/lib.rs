@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod connect;
 pub mod downstream;
+pub mod demo;
 pub mod error;
 pub mod log;
 pub mod protocol;
