@@ -13,4 +13,6 @@ pub struct Options {
 /// tmp
 /// # Errors
 /// none
-pub fn run(_: Options) -> Result<u8, crate::error::Error> { Ok(0) }
+pub fn run(_: Options) -> Result<u8, crate::error::Error> {
+    Ok(0)
+}

@@ -2,4 +2,6 @@
 /// tmp
 /// # Errors
 /// none
-pub fn run() -> Result<u8, crate::error::Error> { Ok(0) }
+pub fn run() -> Result<u8, crate::error::Error> {
+    Ok(0)
+}

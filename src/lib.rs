@@ -2,8 +2,8 @@
 
 pub mod cli;
 pub mod connect;
-pub mod downstream;
 pub mod demo;
+pub mod downstream;
 pub mod error;
 pub mod log;
 pub mod protocol;

@@ -2,7 +2,7 @@
 
 use mcp_proxy::cli::{self, Invocation};
 use mcp_proxy::error::Error;
-use mcp_proxy::{connect, demo, log, serve};
+use mcp_proxy::{connect, demo, log, serve, system};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -17,6 +17,11 @@ fn main() -> ExitCode {
 fn run() -> Result<u8, Error> {
     let parsed = cli::parse(std::env::args_os().skip(1), &|name| std::env::var_os(name))?;
     log::set_level(parsed.log_level);
+    system::hide_arguments(&parsed.secrets);
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+        log::error(format_args!("a thread failed{place}; this is a defect of mcp-proxy"));
+    }));
     match parsed.invocation {
         Invocation::Help => Ok(show(&cli::help())),
         Invocation::Version => Ok(show(concat!("mcp-proxy ", env!("CARGO_PKG_VERSION"), "\n"))),

@@ -296,6 +296,33 @@ pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result
     check(done).map(drop)
 }
 
+/// Overwrites `secrets` in our own command line, so that no list of processes shows them from here on.
+/// Where `/proc` does not tell where the words are, they stay as they are.
+pub fn hide_arguments(secrets: &[String]) {
+    let Some((start, length)) = arguments() else { return };
+    for secret in secrets.iter().map(String::as_bytes).filter(|secret| secret.len() >= 4) {
+        // SAFETY: the kernel says that our arguments are there; the area is ours, writable, never freed, and only
+        // std reads it, byte by byte into copies, from the thread that calls this before there are others.
+        let words = unsafe { std::slice::from_raw_parts_mut(start as *mut u8, length) };
+        let mut from = 0;
+        while let Some(at) = words[from..].windows(secret.len()).position(|found| found == secret) {
+            words[from + at..][..secret.len()].fill(b'*');
+            from += at + secret.len();
+        }
+    }
+}
+
+/// Where the words of our command line are: address and length.
+fn arguments() -> Option<(usize, usize)> {
+    let ours = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let fields: Vec<&str> = ours.rsplit_once(") ")?.1.split_whitespace().collect();
+    // Fields 48 and 49 of proc(5), counted from 1; what follows the name in parentheses begins with the third.
+    let (start, end): (usize, usize) = (fields.get(45)?.parse().ok()?, fields.get(46)?.parse().ok()?);
+    // What else stands there must agree, or these are not the words.
+    let length = end.checked_sub(start).filter(|length| start != 0 && *length > 0)?;
+    (std::fs::read("/proc/self/cmdline").ok()?.len() == length).then_some((start, length))
+}
+
 /// Our own children, so that nobody takes their exit status from the code that waits for it.
 #[derive(Default)]
 struct Ours {

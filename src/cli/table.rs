@@ -176,7 +176,7 @@ pub(super) static TABLE: &[Row] = &[
         value: "SECONDS",
         group: Group::Server,
         help: "How long the server may take to end before it is killed.",
-        default: "7",
+        default: "5",
         set: Setter::Word(|draft, word| seconds(word).map(|value| draft.stop_timeout = value)),
         ..OURS
     },
