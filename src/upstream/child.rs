@@ -351,19 +351,16 @@ impl Output {
         if self.end.is_some() { wait } else { Some(wait.unwrap_or(ASK_INTERVAL).min(ASK_INTERVAL)) }
     }
 
-    /// The process has ended: takes what it still said, sees to its group and waits for it.
+    /// The process has ended: sees to its group, takes what it still said and waits for it.
     fn finish(&mut self) {
-        for _ in 0..MOST_IN_A_PIPE / READ_BYTES.start() {
-            if self.stdout.is_none() || !self.read_stdout() {
-                break;
-            }
-        }
-        while self.stderr.is_some() && self.read_stderr() {}
+        // Before the pipes are emptied: those that are left would go on filling them. And before the wait: until
+        // then its pid, which is the group's name, cannot be given to another process.
+        system::signal_group(self.shared.pid, libc::SIGKILL);
+        drain(|| self.read_stdout());
+        drain(|| self.read_stderr());
         if let Some(line) = self.lines.finish() {
             self.take_line(line);
         }
-        // Before the wait: until then its pid, which is the group's name, cannot be given to another process.
-        system::signal_group(self.shared.pid, libc::SIGKILL);
         let status = self.child.wait();
         system::forget_child(self.shared.pid);
         self.shared.input().stdin = None;
@@ -371,9 +368,9 @@ impl Output {
         self.phase = Phase::Ended(status.map_or_else(|error| format!("the server is lost: {error}"), describe));
     }
 
-    /// Reads once; says whether there may be more.
-    fn read_stdout(&mut self) -> bool {
-        let Some(mut stdout) = self.stdout.take() else { return false };
+    /// Reads once; says how many bytes there were.
+    fn read_stdout(&mut self) -> usize {
+        let Some(mut stdout) = self.stdout.take() else { return 0 };
         let mut buffer = std::mem::take(&mut self.buffer);
         let result = retried(|| stdout.read(&mut buffer));
         if let Ok(1..) = result {
@@ -395,7 +392,7 @@ impl Output {
         } else {
             buffer
         };
-        read > 0
+        read
     }
 
     fn take_line(&mut self, line: Line) {
@@ -415,22 +412,22 @@ impl Output {
         }
     }
 
-    /// Passes the server's own log on to ours; says whether there may be more.
-    fn read_stderr(&mut self) -> bool {
-        let Some(stderr) = &mut self.stderr else { return false };
+    /// Passes the server's own log on to ours, as much as one read gives; says how many bytes there were.
+    fn read_stderr(&mut self) -> usize {
+        let Some(stderr) = &mut self.stderr else { return 0 };
         let mut buffer = [0; 4096];
         match retried(|| stderr.read(&mut buffer)) {
             Ok(read @ 1..) => {
                 self.stderr_lines.feed(&buffer[..read], log_stderr);
-                true
+                read
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Ok(0) | Err(_) => {
                 if let Some(line) = self.stderr_lines.finish() {
                     log_stderr(line);
                 }
                 self.stderr = None;
-                false
+                0
             }
         }
     }
@@ -456,6 +453,17 @@ fn log_stderr(line: Line) {
 
 fn readable(fd: Option<BorrowedFd<'_>>) -> Poll<'_> {
     fd.map_or_else(Poll::nothing, Poll::readable)
+}
+
+/// Reads until there is nothing more at this moment; what escaped from the group may write for ever.
+fn drain(mut read: impl FnMut() -> usize) {
+    let mut total = 0;
+    while total < MOST_IN_A_PIPE {
+        match read() {
+            0 => return,
+            bytes => total += bytes,
+        }
+    }
 }
 
 /// A call that a signal interrupted is made again.
