@@ -82,7 +82,15 @@ impl Served {
     /// Panics if anything that the servers started is alive.
     pub fn assert_nothing_left(&self, name: &str) {
         let left = self.marked();
-        assert!(left.is_empty(), "{name}: left {left:?}\n{}", self.process.report());
+        assert!(left.is_empty(), "{name}: left {left:?}\n{}", self.report());
+    }
+
+    /// The end of the proxy's log, for the message of a failed test.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let log = self.process.stderr();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
     /// How many notes there are whose names begin with `prefix`.
