@@ -4,7 +4,7 @@
 //! A message leaves with the bytes it came with; only line breaks between its tokens become spaces, so that it
 //! is one line wherever one is needed. JSON-RPC 2.0, sections 4 and 5; MCP `basic/index`.
 
-use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_core::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
@@ -29,7 +29,8 @@ impl Id {
     }
 
     /// Whether a peer that parsed one and wrote it again may have written the other: the same string with
-    /// other escapes, the same number with another spelling. Two integers are the same only when their digits are.
+    /// other escapes, the same number with another spelling. Two integers are the same only when their digits are
+    /// (but a minus before zero is easily lost).
     #[must_use]
     pub fn may_be(&self, other: &Id) -> bool {
         if self == other {
@@ -41,8 +42,9 @@ impl Id {
                 text(self).is_some_and(|t| Some(t) == text(other))
             }
             (false, false) => {
-                let integer = |id: &Id| id.0.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-                let number = |id: &Id| id.0.parse::<f64>().ok();
+                let integer = |id: &Id| &*id.0 != "-0" && id.0.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+                // What is too large for a number became infinite, which nobody can write.
+                let number = |id: &Id| id.0.parse::<f64>().ok().filter(|n| n.is_finite());
                 !(integer(self) && integer(other)) && number(self).is_some_and(|n| Some(n) == number(other))
             }
             _ => false,
@@ -101,14 +103,9 @@ impl Message {
     /// # Errors
     /// The bytes are no UTF-8, no JSON, or no JSON-RPC 2.0 message; a batch is none either.
     pub fn parse(mut bytes: Vec<u8>) -> Result<Self, Invalid> {
+        trim(&mut bytes);
+        let (kind, params) = look(utf8(&bytes)?)?;
         flatten(&mut bytes);
-        let (kind, params) = {
-            let text = utf8(&bytes)?;
-            if text.starts_with('[') {
-                return Err(invalid("a batch where one message is expected"));
-            }
-            look(text)?
-        };
         Ok(Self { bytes, kind, params })
     }
 
@@ -117,24 +114,19 @@ impl Message {
     /// # Errors
     /// As [`Message::parse`]; an empty batch is invalid, and one bad element makes the batch invalid.
     pub fn parse_all(mut bytes: Vec<u8>) -> Result<Vec<Self>, Invalid> {
-        flatten(&mut bytes);
+        trim(&mut bytes);
         if bytes.first() != Some(&b'[') {
             return Self::parse(bytes).map(|message| vec![message]);
         }
-        let elements: Vec<&RawValue> = serde_json::from_str(utf8(&bytes)?).map_err(|e| explain(&e))?;
-        if elements.is_empty() {
-            return Err(invalid("an empty batch"));
-        }
-        elements.into_iter().map(|element| Self::parse(element.get().as_bytes().to_vec())).collect()
+        let text = utf8(&bytes)?;
+        let Batch(messages) = serde_json::from_str(text).map_err(|_| explain(text))?;
+        messages.and_then(|found| if found.is_empty() { Err(invalid("an empty batch")) } else { Ok(found) })
     }
 
     /// An error response of our own: to `id`, or to nobody in particular.
-    ///
-    /// # Panics
-    /// Never: a string is always JSON.
     #[must_use]
     pub fn error(id: Option<&Id>, code: i32, reason: &str) -> Self {
-        let reason = serde_json::to_string(reason).expect("a string is always JSON");
+        let reason = serde_json::Value::from(reason);
         let shown = id.map_or("null", Id::as_json);
         Self {
             bytes: format!(r#"{{"jsonrpc":"2.0","id":{shown},"error":{{"code":{code},"message":{reason}}}}}"#).into(),
@@ -179,30 +171,6 @@ impl Message {
     /// The id that a `notifications/cancelled` speaks of (`basic/utilities/cancellation`).
     #[must_use]
     pub fn cancels(&self) -> Option<Id> {
-        struct RequestId(Option<Id>);
-        impl<'de> Deserialize<'de> for RequestId {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Fields;
-                impl<'de> Visitor<'de> for Fields {
-                    type Value = RequestId;
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str("an object")
-                    }
-                    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RequestId, A::Error> {
-                        let mut found = None;
-                        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-                            if key == "requestId" {
-                                found = request_id(map.next_value::<&RawValue>()?);
-                            } else {
-                                map.next_value::<IgnoredAny>()?;
-                            }
-                        }
-                        Ok(RequestId(found))
-                    }
-                }
-                deserializer.deserialize_map(Fields)
-            }
-        }
         match &self.kind {
             Kind::Notification { method } if &**method == "notifications/cancelled" => {
                 serde_json::from_str::<RequestId>(self.params()?).ok()?.0
@@ -219,12 +187,16 @@ impl fmt::Debug for Message {
     }
 }
 
-/// Takes the white space around a message away and makes it one line. A line break inside a JSON string is
-/// invalid, so every one that is left stands between two tokens.
-fn flatten(bytes: &mut Vec<u8>) {
+/// Takes the white space around a message away.
+fn trim(bytes: &mut Vec<u8>) {
     bytes.truncate(bytes.trim_ascii_end().len());
     let leading = bytes.len() - bytes.trim_ascii_start().len();
     bytes.drain(..leading);
+}
+
+/// Makes a message one line. Only for what was found to be JSON: there, a line break stands between two tokens,
+/// because a string has none. Places in the text stay what they were.
+fn flatten(bytes: &mut [u8]) {
     if bytes.contains(&b'\n') || bytes.contains(&b'\r') {
         for byte in bytes.iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')) {
             *byte = b' ';
@@ -241,12 +213,15 @@ fn invalid(reason: &str) -> Invalid {
     Invalid { code: INVALID_REQUEST, reason: reason.into() }
 }
 
+/// Why `text` could not be read: it is no JSON, else it is JSON of another shape. A first error does not tell
+/// which (it may stand before the place where the JSON ends to be JSON), so the whole text is looked at once more.
 /// serde's words may quote the message; only the place is taken from them.
-fn explain(error: &serde_json::Error) -> Invalid {
-    if error.is_data() {
+fn explain(text: &str) -> Invalid {
+    let Err(error) = serde_json::from_str::<IgnoredAny>(text) else {
         return invalid("it is no JSON-RPC message");
-    }
-    Invalid { code: PARSE_ERROR, reason: format!("it is not JSON (at byte {})", error.column()) }
+    };
+    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    Invalid { code: PARSE_ERROR, reason: format!("it is not JSON (at byte {})", before + error.column()) }
 }
 
 /// An id is a string or a number; MCP forbids `null` (`basic/index`, Requests).
@@ -255,15 +230,37 @@ fn request_id(value: &RawValue) -> Option<Id> {
     matches!(text.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')).then(|| Id(text.into()))
 }
 
+/// A string of the text, copied only where it has escapes; serde's own `Cow` is always a copy.
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Characters;
+        impl<'de> Visitor<'de> for Characters {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Characters)
+    }
+}
+
 /// The top level of a message; `None` where a member is missing.
 #[derive(Default)]
 struct Members<'a> {
     jsonrpc: Option<&'a RawValue>,
     id: Option<&'a RawValue>,
-    method: Option<Cow<'a, str>>,
+    method: Option<Text<'a>>,
     params: Option<&'a RawValue>,
-    result: bool,
-    error: bool,
+    result: Option<IgnoredAny>,
+    error: Option<IgnoredAny>,
     twice: bool,
 }
 
@@ -277,24 +274,16 @@ impl<'de> Deserialize<'de> for Members<'de> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
                 let mut found = Members::default();
-                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-                    match &*key {
-                        "jsonrpc" => found.twice |= found.jsonrpc.replace(map.next_value()?).is_some(),
-                        "id" => found.twice |= found.id.replace(map.next_value()?).is_some(),
-                        "method" => found.twice |= found.method.replace(map.next_value()?).is_some(),
-                        "params" => found.twice |= found.params.replace(map.next_value()?).is_some(),
-                        "result" => {
-                            map.next_value::<IgnoredAny>()?;
-                            found.twice |= std::mem::replace(&mut found.result, true);
-                        }
-                        "error" => {
-                            map.next_value::<IgnoredAny>()?;
-                            found.twice |= std::mem::replace(&mut found.error, true);
-                        }
-                        _ => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                    }
+                while let Some(Text(key)) = map.next_key()? {
+                    found.twice |= match &*key {
+                        "jsonrpc" => found.jsonrpc.replace(map.next_value()?).is_some(),
+                        "id" => found.id.replace(map.next_value()?).is_some(),
+                        "method" => found.method.replace(map.next_value()?).is_some(),
+                        "params" => found.params.replace(map.next_value()?).is_some(),
+                        "result" => found.result.replace(map.next_value()?).is_some(),
+                        "error" => found.error.replace(map.next_value()?).is_some(),
+                        _ => map.next_value::<IgnoredAny>().map(|_| false)?,
+                    };
                 }
                 Ok(found)
             }
@@ -303,9 +292,70 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
+/// The messages of a batch, or what is wrong with the first that is none. They are read one by one: a list of
+/// bad elements needs no memory.
+struct Batch(Result<Vec<Message>, Invalid>);
+
+impl<'de> Deserialize<'de> for Batch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements;
+        impl<'de> Visitor<'de> for Elements {
+            type Value = Batch;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Batch, A::Error> {
+                let mut messages = Ok(Vec::new());
+                while let Some(element) = elements.next_element::<&RawValue>()? {
+                    if let Ok(found) = &mut messages {
+                        match Message::parse(element.get().into()) {
+                            Ok(message) => found.push(message),
+                            Err(invalid) => messages = Err(invalid),
+                        }
+                    }
+                }
+                Ok(Batch(messages))
+            }
+        }
+        deserializer.deserialize_seq(Elements)
+    }
+}
+
+/// The `requestId` of the `params` of a cancellation.
+struct RequestId(Option<Id>);
+
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Params;
+        impl<'de> Visitor<'de> for Params {
+            type Value = RequestId;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RequestId, A::Error> {
+                let mut found = None;
+                while let Some(Text(key)) = map.next_key()? {
+                    if key == "requestId" {
+                        found = request_id(map.next_value()?);
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(RequestId(found))
+            }
+        }
+        deserializer.deserialize_map(Params)
+    }
+}
+
 /// What the message in `text` is, and where its `params` stand.
 fn look(text: &str) -> Result<(Kind, Option<Range<usize>>), Invalid> {
-    let found: Members<'_> = serde_json::from_str(text).map_err(|e| explain(&e))?;
+    let found: Members<'_> = serde_json::from_str(text).map_err(|_| match explain(text) {
+        Invalid { code: INVALID_REQUEST, .. } if text.starts_with('[') => {
+            invalid("a batch where one message is expected")
+        }
+        other => other,
+    })?;
     if found.twice {
         // Two readers would disagree on which one counts.
         return Err(invalid("a member stands in it twice"));
@@ -317,21 +367,337 @@ fn look(text: &str) -> Result<(Kind, Option<Range<usize>>), Invalid> {
         let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
         start..start + raw.get().len()
     });
-    let kind = match (found.method, found.id, found.result || found.error) {
-        (Some(_), _, true) => return Err(invalid("it has a method and a result")),
-        (Some(method), None, false) => Kind::Notification { method: method.into() },
-        (Some(method), Some(id), false) => Kind::Request {
-            id: request_id(id).ok_or_else(|| invalid("its id is neither a string nor a number"))?,
-            method: method.into(),
-        },
-        (None, id, true) => Kind::Response {
-            id: match id {
-                None => None,
-                Some(id) if id.get() == "null" => None,
-                Some(id) => Some(request_id(id).ok_or_else(|| invalid("its id is neither a string nor a number"))?),
-            },
-        },
-        (None, _, false) => return Err(invalid("it is no request, no notification and no response")),
-    };
-    Ok((kind, params))
+    Ok((kind(found)?, params))
+}
+
+/// A response may have both `result` and `error`: some servers write `null` for the one that it is not.
+fn kind(found: Members<'_>) -> Result<Kind, Invalid> {
+    let id = found.id.filter(|id| found.method.is_some() || id.get() != "null");
+    let id =
+        id.map(|id| request_id(id).ok_or_else(|| invalid("its id is neither a string nor a number"))).transpose()?;
+    match (found.method, found.result.is_some(), found.error.is_some()) {
+        (Some(Text(method)), false, false) => Ok(match id {
+            Some(id) => Kind::Request { id, method: method.into() },
+            None => Kind::Notification { method: method.into() },
+        }),
+        (Some(_), _, _) => Err(invalid("it has a method and a result")),
+        (None, false, false) => Err(invalid("it is no request, no notification and no response")),
+        (None, true, false) if id.is_none() => Err(invalid("it has a result but no id")),
+        (None, _, _) => Ok(Kind::Response { id }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARAMS: &str =
+        r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo","arguments":{"a":[1]}}}"#;
+    const PRETTY: &str =
+        "\r\n{\r\n  \"id\" : \"a\",\r\n\t\"params\": [\n1,\r2 ],\n\"method\":\"x\",\"jsonrpc\":\"2.0\"\r\n}\n";
+
+    fn message(text: &str) -> Message {
+        Message::parse(text.into()).unwrap_or_else(|invalid| panic!("{invalid}: {text}"))
+    }
+
+    fn id(json: &str) -> Id {
+        Id(json.into())
+    }
+
+    fn request(id_json: &str) -> Kind {
+        Kind::Request { id: id(id_json), method: "x".into() }
+    }
+
+    fn notification() -> Kind {
+        Kind::Notification { method: "x".into() }
+    }
+
+    fn response(id_json: Option<&str>) -> Kind {
+        Kind::Response { id: id_json.map(id) }
+    }
+
+    /// One message: what it is, and that its bytes are what came in.
+    fn check(text: &str, kind: &Kind) {
+        let found = message(text);
+        assert_eq!(found.kind(), kind, "{text}");
+        assert_eq!(found.bytes(), text.as_bytes());
+        assert_eq!(found.clone().into_bytes(), text.as_bytes());
+        assert_eq!(Message::parse_all(text.into()), Ok(vec![found]));
+    }
+
+    #[test]
+    fn a_message_is_what_its_members_say() {
+        check(r#"{"jsonrpc":"2.0","id":1,"method":"x"}"#, &request("1"));
+        check(r#"{"method":"x","id":1,"jsonrpc":"2.0"}"#, &request("1"));
+        check(r#"{"jsonrpc":"2.0","method":"x"}"#, &notification());
+        check(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, &response(Some("1")));
+        check(r#"{"jsonrpc":"2.0","id":1,"result":null}"#, &response(Some("1")));
+        check(r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"no"}}"#, &response(Some("1")));
+        check(r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"no"}}"#, &response(None));
+        check(r#"{"jsonrpc":"2.0","error":{"code":1,"message":"no"}}"#, &response(None));
+    }
+
+    #[test]
+    fn a_response_may_have_null_for_what_it_is_not() {
+        check(r#"{"jsonrpc":"2.0","id":1,"result":{},"error":null}"#, &response(Some("1")));
+        check(r#"{"jsonrpc":"2.0","id":1,"result":null,"error":{"code":1,"message":"no"}}"#, &response(Some("1")));
+        check(r#"{"jsonrpc":"2.0","id":null,"result":null,"error":{"code":1,"message":"no"}}"#, &response(None));
+    }
+
+    #[test]
+    fn an_id_keeps_its_spelling() {
+        let spellings = ["1", r#""1""#, "1.0", "1e3", "1E+3", "-1", "-0", "0", "1152921504606846976", "1e999"];
+        for spelling in spellings.into_iter().chain([r#""\u0061""#, r#""""#, r#""é\"\\ ""#, r#""\ud800""#]) {
+            check(&format!(r#"{{"jsonrpc":"2.0","id": {spelling} ,"method":"x"}}"#), &request(spelling));
+            check(&format!(r#"{{"jsonrpc":"2.0","id": {spelling} ,"result":1}}"#), &response(Some(spelling)));
+            assert_eq!(id(spelling).as_json(), spelling);
+        }
+    }
+
+    #[test]
+    fn what_nobody_knows_is_kept() {
+        check(r#"{"x":{"id":2},"jsonrpc":"2.0","id":1,"method":"x","_meta":[null,1e999],"x":0}"#, &request("1"));
+        check(r#"{"jsonrpc":"2.0","method":"x","é\ud83d\ude00":"\u0000 \ud800"}"#, &notification());
+        check(r#"{"jsonrpc":"2.0","method":"x","ID":1,"Result":1}"#, &notification());
+        check(r#"{"jsonrpc" : "2.0" ,  "method":"x" }"#, &notification());
+    }
+
+    #[test]
+    fn keys_and_methods_may_have_escapes() {
+        check(r#"{"\u006asonrpc":"2.0","\u0069d":1,"method":"\u0078"}"#, &request("1"));
+        let found = message(r#"{"jsonrpc":"2.0","\u006dethod":"a\"\n\u00e9","p\u0061rams":[]}"#);
+        assert_eq!((found.method(), found.params()), (Some("a\"\né"), Some("[]")));
+    }
+
+    #[test]
+    fn params_are_the_text_that_came() {
+        let check = |text, params| assert_eq!(message(text).params(), params);
+        check(PARAMS, Some(r#"{"name":"echo","arguments":{"a":[1]}}"#));
+        check(r#"  {"jsonrpc":"2.0","params" :  [1, 2]  ,"method":"x"}"#, Some("[1, 2]"));
+        check(r#"{"é":"é","jsonrpc":"2.0","params":{"é":1},"method":"x"}"#, Some(r#"{"é":1}"#));
+        check("{\"jsonrpc\":\"2.0\",\"params\":\n{\n},\"method\":\"x\"}", Some("{ }"));
+        check(r#"{"jsonrpc":"2.0","method":"x","params":null}"#, Some("null"));
+        check(r#"{"jsonrpc":"2.0","method":"x"}"#, None);
+        check(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, None);
+        assert_eq!(message(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).method(), None);
+    }
+
+    #[test]
+    fn a_message_on_many_lines_becomes_one_and_keeps_all_other_bytes() {
+        let found = message(PRETTY);
+        assert_eq!(found.bytes(), PRETTY.trim().replace(['\r', '\n'], " ").as_bytes());
+        assert_eq!(found.kind(), &Kind::Request { id: id(r#""a""#), method: "x".into() });
+        assert_eq!(found.params(), Some("[ 1, 2 ]"));
+        assert_eq!(Message::parse_all(PRETTY.into()), Ok(vec![found]));
+    }
+
+    fn check_invalid(bytes: &[u8], code: i32, reason: &str) {
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(99)]);
+        let expected = Invalid { code, reason: reason.into() };
+        assert_eq!(Message::parse(bytes.into()), Err(expected.clone()), "{shown}");
+        if !shown.trim().starts_with('[') {
+            assert_eq!(Message::parse_all(bytes.into()), Err(expected), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_a_parse_error() {
+        let check = |bytes: &[u8], reason| check_invalid(bytes, PARSE_ERROR, reason);
+        check(b"", "it is not JSON (at byte 0)");
+        check(b" \r\n", "it is not JSON (at byte 0)");
+        check(b"hello", "it is not JSON (at byte 1)");
+        check(b"{'a':1}", "it is not JSON (at byte 2)");
+        check(b"[1", "it is not JSON (at byte 2)");
+        check(b"1 2", "it is not JSON (at byte 3)");
+        check(b"{}{}", "it is not JSON (at byte 3)");
+        check(b"{\"method\":5,}", "it is not JSON (at byte 13)");
+        check(b"{\n\"a\":1,\r\n\"b\":x}", "it is not JSON (at byte 15)");
+        check("{\"é\":x}".as_bytes(), "it is not JSON (at byte 7)");
+        check("\u{feff}{}".as_bytes(), "it is not JSON (at byte 1)");
+        check(br#"{"jsonrpc":"2.0","method":"x"} trailing"#, "it is not JSON (at byte 32)");
+        check(b"{\"jsonrpc\":\"2.0\",\"method\":\"x\",\"a\":\"\xff\"}", "it is not UTF-8");
+        check(b"{\"jsonrpc\":\"2.0\",\"method\":\"x\",\"a\":\"\xed\xa0\x80\"}", "it is not UTF-8");
+    }
+
+    #[test]
+    fn a_line_break_inside_a_string_is_no_json() {
+        for line_break in ["\n", "\r", "\r\n"] {
+            let text = format!(r#"{{"jsonrpc":"2.0","method":"x","params":{{"a":"b{line_break}c"}}}}"#);
+            assert_eq!(Message::parse(text.clone().into()).map_err(|invalid| invalid.code), Err(PARSE_ERROR));
+            let batch = format!("[{text}]");
+            assert_eq!(Message::parse_all(batch.into()).map_err(|invalid| invalid.code), Err(PARSE_ERROR));
+        }
+    }
+
+    #[test]
+    fn json_that_is_no_message_is_an_invalid_request() {
+        let check = |text: &str, reason| check_invalid(text.as_bytes(), INVALID_REQUEST, reason);
+        for text in ["null", "1", "1e999", r#""x""#, "true", r#"{"jsonrpc":"2.0","method":5}"#] {
+            check(text, "it is no JSON-RPC message");
+        }
+        check(r#"{"jsonrpc":"2.0","id":1,"method":null}"#, "it is no JSON-RPC message");
+        check(r#"{"jsonrpc":"2.0","id":1,"method":"\ud800"}"#, "it is no JSON-RPC message");
+        for version in ["", r#""jsonrpc":"1.0","#, r#""jsonrpc":2.0,"#, r#""jsonrpc":null,"#] {
+            check(&format!(r#"{{{version}"method":"x"}}"#), "it has no \"jsonrpc\": \"2.0\"");
+        }
+        for id in ["null", "true", "false", "{}", "[1]"] {
+            let reason = "its id is neither a string nor a number";
+            check(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"x"}}"#), reason);
+            let reason = if id == "null" { "it has a result but no id" } else { reason };
+            check(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":1}}"#), reason);
+        }
+        check(r#"{"jsonrpc":"2.0","result":1}"#, "it has a result but no id");
+        check(r#"{"jsonrpc":"2.0"}"#, "it is no request, no notification and no response");
+        check(r#"{"jsonrpc":"2.0","id":1,"params":{}}"#, "it is no request, no notification and no response");
+        check(r#"{"jsonrpc":"2.0","id":1,"method":"x","result":1}"#, "it has a method and a result");
+        check(r#"{"jsonrpc":"2.0","method":"x","error":{}}"#, "it has a method and a result");
+        check("[1]", "a batch where one message is expected");
+        check(" []", "a batch where one message is expected");
+    }
+
+    #[test]
+    fn no_member_may_stand_in_it_twice() {
+        let members = [r#""jsonrpc":"2.0""#, r#""id":1"#, r#""method":"x""#, r#""params":{}"#];
+        for twice in members.into_iter().chain([r#""\u0069d":1"#]) {
+            let text = format!("{{{},{twice}}}", members.join(","));
+            check_invalid(text.as_bytes(), INVALID_REQUEST, "a member stands in it twice");
+        }
+        for twice in [r#""result":1"#, r#""error":{}"#] {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":1,{twice},{twice}}}"#);
+            check_invalid(text.as_bytes(), INVALID_REQUEST, "a member stands in it twice");
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_cut_off_is_no_json() {
+        let batch = format!("[{PARAMS},{}]", PRETTY.trim());
+        for text in [PARAMS, PRETTY.trim(), &batch, r#"{"jsonrpc":"2.0","id":"é","error":{"message":"\u00e9"}}"#] {
+            for length in 0..text.len() {
+                let bytes = &text.as_bytes()[..length];
+                let code = Message::parse(bytes.into()).map_err(|invalid| invalid.code);
+                assert_eq!(code, Err(PARSE_ERROR), "{length} bytes of {text}");
+                let code = Message::parse_all(bytes.into()).map_err(|invalid| invalid.code);
+                assert_eq!(code, Err(PARSE_ERROR), "{length} bytes of {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_depth_is_too_deep() {
+        let (open, close) = ("[".repeat(10_000), "]".repeat(10_000));
+        let objects = r#"{"a":"#.repeat(10_000);
+        for text in [&open, &format!("{open}{close}"), &objects] {
+            assert!(Message::parse(text.clone().into()).is_err());
+            assert!(Message::parse_all(text.clone().into()).is_err());
+        }
+        let text = format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"a":{open}{close}}}}}"#);
+        assert_eq!(message(&text).bytes(), text.as_bytes());
+        assert_eq!(message(&text).cancels(), None);
+        let cut = text.replace(&close, "");
+        assert_eq!(Message::parse(cut.into()).map_err(|invalid| invalid.code), Err(PARSE_ERROR));
+    }
+
+    #[test]
+    fn a_batch_is_taken_apart() {
+        let one = r#"{"jsonrpc":"2.0","id":1,"method":"x"}"#;
+        let batch = format!("\r\n[ {one} ,\n{PRETTY},{one}\r\n]\n");
+        assert_eq!(Message::parse_all(batch.into()), Ok(vec![message(one), message(PRETTY), message(one)]));
+    }
+
+    #[test]
+    fn one_bad_element_spoils_a_batch() {
+        let one = r#"{"jsonrpc":"2.0","id":1,"method":"x"}"#;
+        let no_message = "it is no JSON-RPC message";
+        for (batch, code, reason) in [
+            ("[]".to_owned(), INVALID_REQUEST, "an empty batch"),
+            (" [ \n] ".to_owned(), INVALID_REQUEST, "an empty batch"),
+            ("[1]".to_owned(), INVALID_REQUEST, no_message),
+            (format!("[{one},1,{{}}]"), INVALID_REQUEST, no_message),
+            (format!("[{one},[{one}]]"), INVALID_REQUEST, "a batch where one message is expected"),
+            (format!("[{one},{{}}]"), INVALID_REQUEST, "it has no \"jsonrpc\": \"2.0\""),
+            ("[1,x]".to_owned(), PARSE_ERROR, "it is not JSON (at byte 4)"),
+            (format!("[{one}]]"), PARSE_ERROR, "it is not JSON (at byte 40)"),
+            (format!("[{one},]"), PARSE_ERROR, "it is not JSON (at byte 40)"),
+        ] {
+            let expected = Invalid { code, reason: reason.into() };
+            assert_eq!(Message::parse_all(batch.clone().into()), Err(expected), "{batch}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_ours_is_a_message() {
+        for reason in ["no", "", "\"quoted\" \\ and\r\n\ton two lines", "é😀\0\u{7f}\u{2028}"] {
+            for to in [None, Some(id("7")), Some(id("1.0")), Some(id(r#""\u0061\"""#))] {
+                let error = Message::error(to.as_ref(), INTERNAL_ERROR, reason);
+                assert_eq!(Message::parse(error.bytes().into()), Ok(error.clone()), "{reason}");
+                assert_eq!(error.kind(), &Kind::Response { id: to.clone() });
+                let tree: serde_json::Value = serde_json::from_slice(error.bytes()).unwrap();
+                assert_eq!(tree["error"]["message"], reason);
+                assert_eq!(tree["error"]["code"], INTERNAL_ERROR);
+                let to: serde_json::Value = serde_json::from_str(to.as_ref().map_or("null", Id::as_json)).unwrap();
+                assert_eq!(tree["id"], to);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cancellation_names_a_request() {
+        let check = |method: &str, params: &str, expected: Option<&str>| {
+            let text = format!(r#"{{"jsonrpc":"2.0","method":"{method}"{params}}}"#);
+            assert_eq!(message(&text).cancels(), expected.map(id), "{text}");
+        };
+        let cancelled = "notifications/cancelled";
+        check(cancelled, r#","params":{"requestId":7}"#, Some("7"));
+        check(
+            cancelled,
+            r#","params":{"reason":"\n","requestId": "\u0061" ,"x":{"requestId":1}}"#,
+            Some(r#""\u0061""#),
+        );
+        check(cancelled, r#","params":{"request\u0049d":1.0}"#, Some("1.0"));
+        check(r"notifications\/cancelled", r#","params":{"requestId":7}"#, Some("7"));
+        check(cancelled, "", None);
+        for params in ["null", "[]", "[7]", "{}", "7", r#"{"requestId":null}"#, r#"{"requestId":[7]}"#, r#"{"id":7}"#] {
+            check(cancelled, &format!(r#","params":{params}"#), None);
+        }
+        check("notifications/progress", r#","params":{"requestId":7}"#, None);
+        check(cancelled, r#","id":1,"params":{"requestId":7}"#, None);
+    }
+
+    #[test]
+    fn an_id_may_come_back_in_another_spelling() {
+        for (one, other, expected) in [
+            ("1", "1", true),
+            ("1", "1.0", true),
+            ("1e3", "1000", true),
+            ("1e3", "1000.0", true),
+            ("1E0", "1e-0", true),
+            ("-0", "0", true),
+            ("0", "-0.0", true),
+            ("1152921504606846976", "1152921504606846977", false),
+            ("1152921504606846976", "1.152921504606847e18", true),
+            ("1", "2", false),
+            ("1", "-1", false),
+            ("1.5", "1", false),
+            ("1e999", "1e999", true),
+            ("1e999", "1e998", false),
+            ("1", r#""1""#, false),
+            (r#""1""#, r#""1.0""#, false),
+            (r#""a""#, r#""\u0061""#, true),
+            (r#""é/""#, r#""\u00E9\/""#, true),
+            (r#""😀""#, r#""\ud83d\ude00""#, true),
+            (r#""a""#, r#""A""#, false),
+            (r#""""#, r#"" ""#, false),
+            (r#""\ud800""#, r#""\ud801""#, false),
+            (r#""\ud800""#, r#""\ud800""#, true),
+        ] {
+            assert_eq!(id(one).may_be(&id(other)), expected, "{one} {other}");
+            assert_eq!(id(other).may_be(&id(one)), expected, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_never_shown() {
+        let shown = r#"Request { id: Id("7"), method: "tools/call" } (93 bytes)"#;
+        assert_eq!(format!("{:?}", message(PARAMS)), shown);
+    }
 }
