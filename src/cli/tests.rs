@@ -663,7 +663,7 @@ fn the_defaults_are_those_that_are_promised() {
     assert_eq!((serve.sessions, serve.open_requests, limits.connections), (256, 1024, 512));
     assert_eq!((limits.header_bytes, limits.body_bytes, limits.stream_bytes), (32 << 10, 64 << 20, 64 << 20));
     let times = [limits.head_timeout, limits.body_timeout, limits.idle_timeout, limits.keep_alive, serve.stop_timeout];
-    assert_eq!(times.map(|time| time.as_secs()), [10, 30, 75, 15, 7]);
+    assert_eq!(times.map(|time| time.as_secs()), [10, 30, 75, 15, 5]);
 }
 
 #[test]

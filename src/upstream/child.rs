@@ -24,6 +24,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{self, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,8 @@ const ASK_INTERVAL: Duration = Duration::from_millis(200);
 const STDERR_LINE_BYTES: usize = 64 << 10;
 /// What may stand in a pipe when its writer has ended.
 const MOST_IN_A_PIPE: usize = 1 << 20;
+/// What is kept of a line in case that it must be shown.
+const SHOWN_BYTES: usize = 1000;
 /// Reads begin small, so that an idle session costs little, and grow while they are filled.
 const READ_BYTES: std::ops::RangeInclusive<usize> = 4 << 10..=64 << 10;
 
@@ -93,8 +96,15 @@ impl Command {
             // Our ends only: each end of a pipe has its own flags. It cannot fail on a pipe that is open.
             pipe.map(system::set_nonblocking).transpose()?;
         }
-        let input = Input { stdin: stdin.map(Arc::new), waiting: Vec::new(), written: 0, stop: Stop::No };
-        let shared = Arc::new(Shared { pid: child.id(), limits, waker, input: Mutex::new(input) });
+        let input = Mutex::new(Input { stdin: stdin.map(Arc::new), waiting: Vec::new(), written: 0 });
+        let shared = Arc::new(Shared {
+            pid: child.id(),
+            limits,
+            waker,
+            stop: AtomicU8::new(stop::NO),
+            backlog: AtomicBool::new(false),
+            input,
+        });
         let output = Output {
             end: system::process_end(child.id()),
             child,
@@ -131,6 +141,11 @@ struct Shared {
     pid: u32,
     limits: Limits,
     waker: Waker,
+    /// A [`Stop`]. It and `backlog` stand beside the lock, so that the receiver takes it only when it must: a thread
+    /// that loses the processor inside a write would make it wait.
+    stop: AtomicU8,
+    /// Whether the input has something waiting.
+    backlog: AtomicBool,
     input: Mutex<Input>,
 }
 
@@ -140,15 +155,13 @@ struct Input {
     /// What stdin did not take yet, from `written` on.
     waiting: Vec<u8>,
     written: usize,
-    stop: Stop,
 }
 
-/// What was asked of the receiver.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Stop {
-    No,
-    Politely,
-    Now,
+/// What was asked of the receiver, in rising order.
+mod stop {
+    pub const NO: u8 = 0;
+    pub const POLITELY: u8 = 1;
+    pub const NOW: u8 = 2;
 }
 
 impl Shared {
@@ -157,10 +170,8 @@ impl Shared {
         self.input.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&self, stop: Stop) {
-        let mut input = self.input();
-        input.stop = input.stop.max(stop);
-        drop(input);
+    fn ask(&self, stop: u8) {
+        self.stop.fetch_max(stop, Ordering::AcqRel);
         self.waker.wake();
     }
 }
@@ -169,7 +180,7 @@ impl Sender for Shared {
     fn send(&self, message: &Message) -> Result<(), Undelivered> {
         let mut input = self.input();
         let gone = |why: &str| Err(Undelivered::Gone(why.into()));
-        if input.stop > Stop::No {
+        if self.stop.load(Ordering::Acquire) > stop::NO {
             return gone("the server is being stopped");
         }
         if input.waiting() > 0 && input.waiting() + message.bytes().len() > self.limits.waiting_bytes {
@@ -178,6 +189,7 @@ impl Sender for Shared {
         match input.write_line(message.bytes()) {
             Ok(true) => Ok(()),
             Ok(false) => {
+                self.backlog.store(true, Ordering::Release);
                 drop(input);
                 self.waker.wake();
                 Ok(())
@@ -190,11 +202,11 @@ impl Sender for Shared {
     }
 
     fn stop(&self) {
-        self.ask(Stop::Politely);
+        self.ask(stop::POLITELY);
     }
 
     fn kill(&self) {
-        self.ask(Stop::Now);
+        self.ask(stop::NOW);
     }
 }
 
@@ -288,8 +300,8 @@ impl Output {
         let wait = self.advance(Instant::now());
         let shared = self.shared.clone();
         let blocked = {
-            let input = shared.input();
-            input.stdin.clone().filter(|_| input.waiting() > 0)
+            let backlog = shared.backlog.load(Ordering::Acquire);
+            if backlog { shared.input().stdin.clone() } else { None }
         };
         let mut polls = [
             readable(self.end.as_ref().map(AsFd::as_fd)),
@@ -307,7 +319,9 @@ impl Output {
             shared.waker.clear();
         }
         if writable.is_writable() {
-            shared.input().write_waiting();
+            let mut input = shared.input();
+            input.write_waiting();
+            shared.backlog.store(input.waiting() > 0, Ordering::Release);
         }
         if stderr {
             self.read_stderr();
@@ -322,10 +336,10 @@ impl Output {
 
     /// Does what the phase and the requests of others demand at this moment; says how long to wait at most.
     fn advance(&mut self, now: Instant) -> Option<Duration> {
-        let stop = self.shared.input().stop;
+        let stop = self.shared.stop.load(Ordering::Acquire);
         let limit = self.shared.limits.stop_timeout;
         let pid = self.shared.pid;
-        if stop >= Stop::Politely && matches!(self.phase, Phase::Running) {
+        if stop >= stop::POLITELY && matches!(self.phase, Phase::Running) {
             self.shared.input().stdin = None;
             self.phase = Phase::Closing { until: now + limit * 2 / 5 };
         }
@@ -334,7 +348,7 @@ impl Output {
             self.phase = Phase::Terminating { until: now + limit * 3 / 5 };
         }
         let late = matches!(self.phase, Phase::Terminating { until } if until <= now);
-        let hurry = stop == Stop::Now && !matches!(self.phase, Phase::Killing { .. } | Phase::Ended(_));
+        let hurry = stop == stop::NOW && !matches!(self.phase, Phase::Killing { .. } | Phase::Ended(_));
         if late || hurry {
             self.shared.input().stdin = None;
             system::signal_group(pid, libc::SIGKILL);
@@ -364,7 +378,7 @@ impl Output {
         let status = self.child.wait();
         system::forget_child(self.shared.pid);
         self.shared.input().stdin = None;
-        self.shared.ask(Stop::Politely); // nothing can be sent any more
+        self.shared.ask(stop::POLITELY); // nothing can be sent any more
         self.phase = Phase::Ended(status.map_or_else(|error| format!("the server is lost: {error}"), describe));
     }
 
@@ -379,7 +393,7 @@ impl Output {
             self.stdout = Some(stdout);
         } else {
             // Without stdout there are no answers: whether it is about to end or not, it is of no use any more.
-            self.shared.ask(Stop::Politely);
+            self.shared.ask(stop::POLITELY);
         }
         let read = result.unwrap_or(0);
         let mut lines = std::mem::replace(&mut self.lines, Lines::new(0));
@@ -405,10 +419,13 @@ impl Output {
                 ));
             }
         };
-        let shown = log::shortened(&line);
+        let start = line[..line.len().min(SHOWN_BYTES)].to_vec();
         match Message::parse_all(line) {
             Ok(messages) => self.ready.extend(messages),
-            Err(_) => log::warning(format_args!("the server wrote a line that is no message, left out: {shown}")),
+            Err(_) => log::warning(format_args!(
+                "the server wrote a line that is no message, left out: {}",
+                log::shortened(&start)
+            )),
         }
     }
 
