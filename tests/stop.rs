@@ -129,6 +129,17 @@ fn every_signal_that_asks_us_to_stop_does() {
 }
 
 #[test]
+fn many_rude_servers_take_no_longer_than_one() {
+    let served = Served::script(&[], RUDEST);
+    let address = served.address();
+    let clients: Vec<Client> = (0..30).map(|_| Client::open(&address)).collect();
+    served.wait_for_notes(clients.len(), "ready");
+    let start = Instant::now();
+    served.process.signal("TERM");
+    ended("TERM, 30 rude servers", served, 0, start, BOUND);
+}
+
+#[test]
 fn without_an_option_a_server_has_five_seconds() {
     let served = Served::script(&["--stop-timeout", "5"], RUDE);
     let client = Client::open(&served.address());
@@ -153,6 +164,15 @@ fn a_second_signal_skips_the_waits() {
         served.process.signal(second);
         ended(&format!("{first}, then {second}"), served, *status, start, AT_ONCE);
     });
+    let served = Served::script(&["--stop-timeout", "60"], &FLOODS.replace("exec yes", "trap '' TERM; yes"));
+    let socket = unread(&served.address());
+    served.wait_for_notes(1, "ready");
+    served.process.signal("TERM");
+    wait_until("it listens no more", SOON, || TcpStream::connect(served.address()).is_err());
+    let start = Instant::now();
+    served.process.signal("TERM");
+    ended("TERM, then TERM, a client that does not read", served, 143, start, AT_ONCE);
+    drop(socket);
 }
 
 #[test]
@@ -206,13 +226,18 @@ fn when_we_are_killed_our_servers_see_the_end_of_their_input() {
 #[test]
 fn a_client_that_does_not_read_does_not_hold_us_up() {
     let served = Served::script(&[], FLOODS);
-    let address = served.address();
-    let mut socket = TcpStream::connect(&address).unwrap();
-    write!(socket, "GET /sse HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    let _socket = unread(&served.address());
     served.wait_for_notes(1, "ready");
     let start = Instant::now();
     served.process.signal("TERM");
     ended("TERM, a client that does not read", served, 0, start, BOUND);
+}
+
+/// A session whose client reads nothing.
+fn unread(address: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(address).unwrap();
+    write!(socket, "GET /sse HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    socket
 }
 
 /// Notes its process id under the id of the first request, then answers nothing and ignores signals.
@@ -264,6 +289,12 @@ fn a_pulled_plug_is_noticed() {
     }
 }
 
+/// Descriptors and threads of a process.
+fn cost(pid: u32) -> (usize, usize) {
+    let count = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count();
+    (count("fd"), count("task"))
+}
+
 /// A script whose server ends as its first request's id says.
 fn ends_by_id(how: &str) -> String {
     format!("ulimit -c 0; read -r line; id=${{line#*'\"id\":'}}; id=${{id%%,*}}; {how}")
@@ -282,11 +313,15 @@ fn server_ends(served: &Served, id: u32, cause: &str) {
 #[test]
 fn every_exit_status_of_a_server_reaches_its_client_and_the_log() {
     let served = Served::script(&[], &ends_by_id("exit $id"));
+    let _settled = served.address();
+    wait_until("the spare", SOON, || served.marked().len() == 1);
+    let before = cost(served.process.id());
     let start = Instant::now();
     for status in 0..=255 {
         server_ends(&served, status, &format!("exited with status {status}"));
     }
     println!("{:>5} ms  256 servers ended", start.elapsed().as_millis());
+    wait_until("descriptors and threads are given back", SOON, || cost(served.process.id()) <= before);
     wait_until("no zombies", SOON, || descendants(served.process.id()).into_iter().all(alive));
     served.process.signal("TERM");
     ended("TERM, after 256 servers ended", served, 0, Instant::now(), BOUND);
