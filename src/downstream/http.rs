@@ -17,12 +17,55 @@ use ureq_proto::server::{RecvRequestResult, Reply, state::RecvBody};
 pub struct Connection {
     socket: Arc<TcpStream>,
     limits: Arc<Limits>,
-    /// Read and not yet used: the rest of a head, a body, the next request.
-    buffer: Vec<u8>,
+    buffer: Buffer,
     fresh: bool,
     /// The timeout that reads have now.
     read_timeout: Duration,
     _guard: Guard,
+}
+
+/// What was read and not yet used: the rest of a head, a body, the next request. Its memory is made once and
+/// reused, and not cleared in between.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// What is before it has been used.
+    used: usize,
+    /// What is behind it has not been read.
+    filled: usize,
+}
+
+impl Buffer {
+    fn left(&self) -> &[u8] {
+        &self.bytes[self.used..self.filled]
+    }
+
+    /// Room for at least so many bytes more.
+    fn room(&mut self, least: usize) -> &mut [u8] {
+        if self.bytes.len() - self.filled < least {
+            self.bytes.copy_within(self.used..self.filled, 0);
+            (self.used, self.filled) = (0, self.filled - self.used);
+            self.bytes.resize(self.bytes.len().max(self.filled + least), 0);
+        }
+        &mut self.bytes[self.filled..]
+    }
+
+    /// The first bytes have been used; what one large request needed is not kept.
+    fn consume(&mut self, bytes: usize) {
+        self.used += bytes;
+        if self.used == self.filled {
+            (self.used, self.filled) = (0, 0);
+            if self.bytes.len() > PIECE_BYTES {
+                self.bytes = Vec::new();
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: usize) -> Vec<u8> {
+        let taken = self.left()[..bytes].to_vec();
+        self.consume(bytes);
+        taken
+    }
 }
 
 /// An answer with a length.
@@ -93,7 +136,7 @@ impl Connection {
         socket.set_nonblocking(false)?; // some systems hand the listener's flag on
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(limits.body_timeout))?;
-        Ok(Self { socket, limits, buffer: Vec::new(), fresh: true, read_timeout: Duration::ZERO, _guard: guard })
+        Ok(Self { socket, limits, buffer: Buffer::default(), fresh: true, read_timeout: Duration::ZERO, _guard: guard })
     }
 
     /// Waits for the next request and reads its head. A head that is refused is answered here; `None` means that
@@ -110,8 +153,7 @@ impl Connection {
     }
 
     fn read_head(&mut self) -> Result<Head, Broken> {
-        if self.buffer.is_empty() {
-            self.buffer = Vec::new(); // a connection that waits keeps no memory
+        if self.buffer.left().is_empty() {
             let limit = if self.fresh { self.limits.head_timeout } else { self.limits.idle_timeout };
             if !self.read(HEAD_PIECE_BYTES, limit)? {
                 return Err(Broken::Gone);
@@ -120,14 +162,14 @@ impl Connection {
         self.fresh = false;
         let deadline = Instant::now() + self.limits.head_timeout;
         let end = loop {
-            if let Some(end) = head::end(&self.buffer) {
+            if let Some(end) = head::end(self.buffer.left()) {
                 break end;
             }
-            if head::is_foreign(&self.buffer) {
+            if head::is_foreign(self.buffer.left()) {
                 return Err(refused(StatusCode::BAD_REQUEST, "this is no HTTP request"));
             }
-            if self.buffer.len() > self.limits.header_bytes {
-                break self.buffer.len();
+            if self.buffer.left().len() > self.limits.header_bytes {
+                break self.buffer.left().len();
             }
             if !self.read(HEAD_PIECE_BYTES, deadline.saturating_duration_since(Instant::now()))? {
                 return Err(refused(StatusCode::REQUEST_TIMEOUT, "the request's head took too long"));
@@ -136,9 +178,7 @@ impl Connection {
         if end > self.limits.header_bytes {
             return Err(refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too long"));
         }
-        let head = head::read(&self.buffer[..end]).map_err(Broken::Refused)?;
-        self.buffer.drain(..end);
-        Ok(head)
+        head::read(&self.buffer.take(end)).map_err(Broken::Refused)
     }
 
     /// Reads a request's body.
@@ -172,11 +212,7 @@ impl Connection {
     }
 
     fn read_length(&mut self, length: usize) -> Result<Vec<u8>, Broken> {
-        if self.buffer.len() >= length {
-            let rest = self.buffer.split_off(length);
-            return Ok(std::mem::replace(&mut self.buffer, rest));
-        }
-        let mut body = std::mem::take(&mut self.buffer);
+        let mut body = self.buffer.take(length.min(self.buffer.left().len()));
         self.set_read_timeout(self.limits.body_timeout)?;
         while body.len() < length {
             let have = body.len();
@@ -201,17 +237,18 @@ impl Connection {
         reply.stop_on_chunk_boundary(true);
         while !reply.is_ended() {
             // The parser would take a sign or a space before a chunk's size.
-            if reply.is_on_chunk_boundary() && self.buffer.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
+            if reply.is_on_chunk_boundary() && self.buffer.left().first().is_some_and(|byte| !byte.is_ascii_hexdigit())
+            {
                 return Err(bad_chunk());
             }
-            let (used, read) = reply.read(&self.buffer, &mut piece).map_err(|_| bad_chunk())?;
-            self.buffer.drain(..used);
+            let (used, read) = reply.read(self.buffer.left(), &mut piece).map_err(|_| bad_chunk())?;
+            self.buffer.consume(used);
             body.extend_from_slice(&piece[..read]);
             if body.len() > self.limits.body_bytes {
                 return Err(too_long());
             }
             if used == 0 && !reply.is_ended() {
-                if self.buffer.len() > CHUNK_LINE_BYTES {
+                if self.buffer.left().len() > CHUNK_LINE_BYTES {
                     return Err(bad_chunk());
                 }
                 if !self.read(PIECE_BYTES, self.limits.body_timeout)? {
@@ -223,7 +260,7 @@ impl Connection {
     }
 
     fn say_continue(&self, expected: bool) -> Result<(), Broken> {
-        if expected && self.buffer.is_empty() {
+        if expected && self.buffer.left().is_empty() {
             (&*self.socket).write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| Broken::Gone)?;
         }
         Ok(())
@@ -257,11 +294,11 @@ impl Connection {
         let deadline = Instant::now() + LINGER;
         let mut read = 0;
         while read < LINGER_BYTES {
-            self.buffer.clear();
+            self.buffer.consume(self.buffer.left().len());
             if !matches!(self.read(PIECE_BYTES, deadline.saturating_duration_since(Instant::now())), Ok(true)) {
                 return;
             }
-            read += self.buffer.len();
+            read += self.buffer.left().len();
         }
     }
 
@@ -272,14 +309,14 @@ impl Connection {
     }
 
     /// Reads once into the buffer; says whether anything came within the limit.
-    fn read(&mut self, most: usize, limit: Duration) -> Result<bool, Broken> {
+    fn read(&mut self, least: usize, limit: Duration) -> Result<bool, Broken> {
         self.set_read_timeout(limit)?;
-        let have = self.buffer.len();
-        self.buffer.resize(have + most, 0);
-        let result = (&*self.socket).read(&mut self.buffer[have..]);
-        self.buffer.truncate(have + result.as_ref().copied().unwrap_or(0));
+        let result = (&*self.socket).read(self.buffer.room(least));
         match result {
-            Ok(1..) => Ok(true),
+            Ok(read @ 1..) => {
+                self.buffer.filled += read;
+                Ok(true)
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Ok(_) | Err(_) => Err(Broken::Gone),

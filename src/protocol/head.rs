@@ -106,7 +106,8 @@ fn check_lines(bytes: &[u8]) -> Result<(), Refusal> {
         let Some(text) = line.strip_suffix(b"\r") else {
             return Err(bad("a line of the request's head does not end with CRLF"));
         };
-        if text.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        // Every byte is looked at, without a way out: that way the compiler looks at many at once.
+        if text.iter().fold(false, |bad, byte| bad | matches!(byte, 0..=8 | 10..=31 | 127)) {
             return Err(bad("the request's head holds a control character"));
         }
         if text.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
