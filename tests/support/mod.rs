@@ -1,9 +1,11 @@
-//! What the integration tests share: the binary under test, processes that end with their test, temporary
-//! folders, waiting for a condition. Nothing outlives its owner: dropping a [`Process`] kills it with its
-//! group and everything it started, dropping a [`Folder`] removes it. Needs nothing but std, `sh` and `/proc`.
+//! What the integration tests share: the binary under test, processes that end with their test and show their
+//! output if it failed, temporary folders, waiting for a condition. Nothing outlives its owner: dropping a
+//! [`Process`] kills it with its group and everything it started, dropping a [`Folder`] removes it. Needs nothing
+//! but std, `sh` and `/proc`.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::print_stderr, reason = "what a failed test shows")]
 
 pub mod client;
 pub mod namespace;
@@ -109,20 +111,20 @@ impl Process {
     #[must_use]
     pub fn lines(&self, lines: usize) -> Vec<Vec<u8>> {
         let whole = || self.stdout().split(|byte| *byte == b'\n').count() > lines;
-        wait_for(SOON, whole, || format!("{lines} lines on stdout\n{}", self.report()));
+        wait_until(&format!("{lines} lines on stdout"), SOON, whole);
         self.stdout().split_inclusive(|byte| *byte == b'\n').take(lines).map(<[u8]>::to_vec).collect()
     }
 
     /// Waits until its stderr holds `text`.
     pub fn wait_for_stderr(&self, text: &str) {
-        wait_for(SOON, || self.stderr().contains(text), || format!("{text:?} on stderr\n{}", self.report()));
+        wait_until(&format!("{text:?} on stderr"), SOON, || self.stderr().contains(text));
     }
 
     /// Waits for the line that says where it listens and returns `HOST:PORT`. Understands the line of uvicorn,
     /// the server under the Python program of the same name, too.
     #[must_use]
     pub fn address(&self) -> String {
-        wait_for(SOON, || listening(&self.stderr()).is_some(), || format!("a listener\n{}", self.report()));
+        wait_until("a line that says where it listens", SOON, || listening(&self.stderr()).is_some());
         listening(&self.stderr()).expect("was there a moment ago")
     }
 
@@ -138,7 +140,7 @@ impl Process {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < end, "did not end within {within:?}\n{}", self.report());
+            assert!(Instant::now() < end, "did not end within {within:?}");
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -146,8 +148,7 @@ impl Process {
     /// Waits for its end and for that of its output, which a process that it left behind may keep open.
     pub fn finish(&mut self, within: Duration) -> ExitStatus {
         let status = self.wait(within);
-        let ended = || self.stdout.ended() && self.stderr.ended();
-        wait_for(SOON, ended, || format!("the end of the output\n{}", self.report()));
+        wait_until("the end of its output", SOON, || self.stdout.ended() && self.stderr.ended());
         status
     }
 
@@ -168,6 +169,9 @@ impl Drop for Process {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- process {}\n{}", self.id(), self.report());
+        }
     }
 }
 
@@ -258,14 +262,6 @@ impl Output {
 
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes()).into_owned()
-    }
-}
-
-fn wait_for(within: Duration, condition: impl Fn() -> bool, what: impl Fn() -> String) {
-    let end = Instant::now() + within;
-    while !condition() {
-        assert!(Instant::now() < end, "not within {within:?}: {}", what());
-        thread::sleep(Duration::from_millis(5));
     }
 }
 
