@@ -57,8 +57,11 @@ def node(folder, pins):
 def run(*command, cwd=None):
     try:
         subprocess.run(command, check=True, cwd=cwd, stdin=subprocess.DEVNULL, stdout=sys.stderr)
-    except (OSError, subprocess.CalledProcessError) as error:
-        sys.exit(f"cannot install the test peers: {error}")
+    except OSError as error:
+        sys.exit(f"cannot install the test peers: cannot run '{command[0]}': {error.strerror}")
+    except subprocess.CalledProcessError as error:
+        words = " ".join(str(word) for word in command)
+        sys.exit(f"cannot install the test peers: '{words}' ended with status {error.returncode}")
 
 
 if __name__ == "__main__":
