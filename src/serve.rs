@@ -197,7 +197,7 @@ impl House {
             self.state().last_activity = Some(SystemTime::now());
             let Head { request, body, close } = head;
             let response = match self.check(&request) {
-                Ok(Action::OpenSession) => match self.open_session(&connection, &request) {
+                Ok(Action::OpenSession) => match self.open_session(&mut connection, &request) {
                     Ok(session) => return self.keep_session(&session),
                     Err(refusal) => Err(refusal),
                 },
@@ -260,7 +260,11 @@ impl House {
     }
 
     /// Opens a session: a server of its own, and the stream that its client has asked for.
-    fn open_session(self: &Arc<Self>, connection: &Connection, request: &Request<()>) -> Result<Arc<Session>, Refusal> {
+    fn open_session(
+        self: &Arc<Self>,
+        connection: &mut Connection,
+        request: &Request<()>,
+    ) -> Result<Arc<Session>, Refusal> {
         let unavailable = |reason: &str| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason);
         if self.state().sessions.len() >= self.options.sessions {
             return Err(unavailable("too many sessions; --max-sessions allows more"));
@@ -300,6 +304,9 @@ impl House {
             log::debug(format_args!("session {}: the client has gone", session.shown()));
         }
         session.sender.stop();
+        if let Err(error) = self.prepare_spare() {
+            log::error(format_args!("{error}"));
+        }
     }
 
     /// The spare, or a server started now.

@@ -93,7 +93,7 @@ const RETRY_AFTER_S: &str = "5";
 /// A body is read in pieces of this size; what a length promises is not reserved before it comes.
 const PIECE_BYTES: usize = 64 << 10;
 /// The first bytes of a connection are read into this much.
-const HEAD_PIECE_BYTES: usize = 4 << 10;
+const HEAD_PIECE_BYTES: usize = 2 << 10;
 /// How much a refused client may still send, and for how long, before it is cut off.
 const LINGER_BYTES: usize = 1 << 20;
 const LINGER: Duration = Duration::from_millis(500);
@@ -302,9 +302,10 @@ impl Connection {
         }
     }
 
-    /// Gives the socket up to an event stream.
+    /// Gives the socket up to an event stream; nothing more is read here.
     #[must_use]
-    pub fn socket(&self) -> Arc<TcpStream> {
+    pub fn socket(&mut self) -> Arc<TcpStream> {
+        self.buffer = Buffer::default();
         self.socket.clone()
     }
 

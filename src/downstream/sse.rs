@@ -68,7 +68,7 @@ impl Stream {
     /// # Errors
     /// No descriptor is left, or the connection is broken.
     pub fn new(
-        connection: &Connection,
+        connection: &mut Connection,
         limits: &Limits,
         http10: bool,
         cors: &[(HeaderName, HeaderValue)],

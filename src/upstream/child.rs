@@ -67,7 +67,7 @@ const MOST_IN_A_PIPE: usize = 1 << 20;
 /// What is kept of a line in case that it must be shown.
 const SHOWN_BYTES: usize = 1000;
 /// Reads begin small, so that an idle session costs little, and grow while they are filled.
-const READ_BYTES: std::ops::RangeInclusive<usize> = 4 << 10..=64 << 10;
+const READ_BYTES: std::ops::RangeInclusive<usize> = 2 << 10..=64 << 10;
 
 impl Command {
     /// Starts the server.
@@ -432,10 +432,9 @@ impl Output {
     /// Passes the server's own log on to ours, as much as one read gives; says how many bytes there were.
     fn read_stderr(&mut self) -> usize {
         let Some(stderr) = &mut self.stderr else { return 0 };
-        let mut buffer = [0; 4096];
-        match retried(|| stderr.read(&mut buffer)) {
+        match retried(|| stderr.read(&mut self.buffer)) {
             Ok(read @ 1..) => {
-                self.stderr_lines.feed(&buffer[..read], log_stderr);
+                self.stderr_lines.feed(&self.buffer[..read], log_stderr);
                 read
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
