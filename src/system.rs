@@ -323,6 +323,27 @@ fn arguments() -> Option<(usize, usize)> {
     (std::fs::read("/proc/self/cmdline").ok()?.len() == length).then_some((start, length))
 }
 
+/// After `idle` without a byte the kernel asks the peer whether it is still there, three times ten seconds apart,
+/// and then the connection is broken.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_keepalive(socket: BorrowedFd<'_>, idle: Duration) -> io::Result<()> {
+    let idle_s = libc::c_int::try_from(idle.as_secs()).unwrap_or(libc::c_int::MAX);
+    for (level, option, value) in [
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, idle_s),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 10),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 3),
+    ] {
+        let size = libc::socklen_t::try_from(size_of_val(&value)).map_err(io::Error::other)?;
+        // SAFETY: each option takes one integer, which lives on this stack.
+        let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), size) };
+        check(done)?;
+    }
+    Ok(())
+}
+
 /// Our own children, so that nobody takes their exit status from the code that waits for it.
 #[derive(Default)]
 struct Ours {

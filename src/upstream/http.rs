@@ -1,9 +1,21 @@
 //! The HTTP client: one place that makes ureq's agents, with TLS, proxies, redirects and credentials.
+//!
+//! Always: the user's headers go to the origin that the user named and to no other; nothing that may be a secret
+//! is in an error; a proxy is the one that the environment names for this very address.
 
-use crate::log::Secret;
-use std::path::PathBuf;
+use super::socket::{Dialer, SharedTls, Unresolved, Waits};
+use crate::error::Error;
+use crate::log::{self, Secret};
+use crate::protocol::proxy;
+use crate::protocol::uri::{self, Origin};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-use ureq::http::{HeaderName, Uri};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
+use ureq::{Agent, Proxy, Timeout};
 
 /// How a remote server is reached.
 #[derive(Debug, Clone)]
@@ -30,4 +42,237 @@ pub enum Verify {
     File(PathBuf),
     /// All of them: no protection against somebody in the middle.
     Nothing,
+}
+
+/// Idle connections are kept for less than the five seconds after which many servers close theirs (Node, uvicorn):
+/// a request that meets the closing would fail, and a POST is never sent twice.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// What makes agents for one remote server.
+pub struct Client {
+    remote: Remote,
+    origin: Origin,
+    headers: HeaderMap,
+    tls: TlsConfig,
+    shared_tls: SharedTls,
+}
+
+/// An agent and what its errors say about the way that it takes.
+#[derive(Clone)]
+pub struct Route {
+    /// Sends the requests.
+    pub agent: Agent,
+    proxy: Option<String>,
+}
+
+impl Client {
+    /// Checks all that can be checked before a connection is made.
+    ///
+    /// # Errors
+    /// The address, a header or the file of authorities is not usable.
+    pub fn new(remote: Remote) -> Result<Self, Error> {
+        let url = remote.url.to_string();
+        let wrong = || Error::Usage(format!("'{}' is not an http or https address", log::address(&url)));
+        let origin = Origin::of(&url).ok_or_else(wrong)?;
+        let headers = own_headers(&remote.headers)?;
+        let tls = tls_config(&remote.verify)?;
+        if remote.verify == Verify::Nothing {
+            log::warning(format_args!("certificates are not checked: anybody in between can read and change all"));
+        }
+        Ok(Self { remote, origin, headers, tls, shared_tls: SharedTls::default() })
+    }
+
+    /// What the user said.
+    #[must_use]
+    pub fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    /// The headers of a request to `url`: `ours`, and the user's, which win, if it has the origin that the user
+    /// named.
+    #[must_use]
+    pub fn headers_for(&self, url: &str, ours: &[(HeaderName, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in ours {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        if Origin::of(url).as_ref() == Some(&self.origin) {
+            for name in self.headers.keys() {
+                headers.remove(name);
+            }
+            headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
+        headers
+    }
+
+    /// An agent for requests to the origin of `url`. Each may take `timeout`, body included, if one is given.
+    ///
+    /// # Errors
+    /// The environment names a proxy that cannot be used.
+    pub fn route(&self, url: &Uri, waits: &Arc<Waits>, timeout: Option<Duration>) -> Result<Route, String> {
+        let chosen = chosen_proxy(url);
+        let shown = chosen.as_deref().map(log::address);
+        let proxy = chosen.as_deref().map(usable_proxy).transpose()?;
+        // A proxy is asked for a tunnel where secrets pass through it, or its own are wanted; else it gets whole
+        // addresses, since many allow tunnels to port 443 only.
+        let plain = |p: &Proxy| p.uri().scheme_str() == Some("http") && p.username().is_none();
+        let forwards = url.scheme_str() == Some("http") && proxy.as_ref().is_some_and(plain);
+        let (forward, tunnel) = if forwards { (proxy, None) } else { (None, proxy) };
+        let config = Agent::config_builder()
+            .proxy(tunnel)
+            .tls_config(self.tls.clone())
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .timeout_global(timeout)
+            .user_agent(concat!("mcp-proxy/", env!("CARGO_PKG_VERSION")))
+            .accept("")
+            .accept_encoding("")
+            .max_idle_age(IDLE)
+            .build();
+        let dialer = Dialer::new(waits.clone(), forward.map(|proxy| proxy.uri().clone()));
+        let connector = ().chain(ConnectProxyConnector::default()).chain(dialer).chain(self.shared_tls.clone());
+        Ok(Route { agent: Agent::with_parts(config, connector, Unresolved), proxy: shown })
+    }
+}
+
+impl Route {
+    /// Why a request for `url` has no answer, for a person.
+    #[must_use]
+    pub fn explain(&self, url: &str, error: &ureq::Error, timeout: Duration) -> String {
+        let through = self.proxy.as_ref().map_or_else(String::new, |proxy| format!(" through the proxy '{proxy}'"));
+        format!("cannot reach '{}'{through}: {}", log::address(url), cause(error, timeout))
+    }
+
+    /// Why an answer broke off, for a person.
+    #[must_use]
+    pub fn broken(&self, error: &ureq::Error) -> String {
+        match error {
+            ureq::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => "it ended in the middle".into(),
+            ureq::Error::Io(error) => error.to_string(),
+            _ => "it was no valid HTTP".into(),
+        }
+    }
+}
+
+/// Where a redirect leads, if it may be followed.
+///
+/// # Errors
+/// It leads nowhere, to no HTTP server, or from `https` to `http`.
+pub fn redirected(from: &str, location: Option<&HeaderValue>) -> Result<String, String> {
+    let shown = log::address(from);
+    let location = location.and_then(|value| value.to_str().ok());
+    let to = location.and_then(|location| uri::resolve(from, location));
+    let Some(to) = to else { return Err(format!("'{shown}' redirects without saying where to")) };
+    match (Origin::of(from), Origin::of(&to)) {
+        (_, None) => Err(format!("'{shown}' redirects to '{}', which is no http or https address", log::address(&to))),
+        (Some(a), Some(b)) if a.scheme == "https" && b.scheme == "http" => {
+            Err(format!("'{shown}' redirects to '{}', which is not encrypted and not followed", log::address(&to)))
+        }
+        _ => Ok(to),
+    }
+}
+
+/// A status with its name.
+#[must_use]
+pub fn named(status: StatusCode) -> String {
+    let reason = status.canonical_reason().unwrap_or_default();
+    format!("{} {reason}", status.as_u16()).trim_end().to_owned()
+}
+
+/// The user's headers; what frames a request is not theirs to say.
+fn own_headers(given: &[(HeaderName, Secret)]) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        if matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::CONNECTION | header::EXPECT) {
+            return Err(Error::Usage(format!("the header '{name}' is ours to send")));
+        }
+        let mut value = HeaderValue::from_str(value.reveal())
+            .map_err(|_| Error::Usage(format!("the value of the header '{name}' holds what a header cannot")))?;
+        value.set_sensitive(true);
+        headers.append(name.clone(), value);
+    }
+    Ok(headers)
+}
+
+fn tls_config(verify: &Verify) -> Result<TlsConfig, Error> {
+    let builder = TlsConfig::builder();
+    Ok(match verify {
+        Verify::Public => builder.build(),
+        Verify::Nothing => builder.disable_verification(true).build(),
+        Verify::File(path) => builder.root_certs(authorities(path)?).build(),
+    })
+}
+
+fn authorities(path: &Path) -> Result<RootCerts, Error> {
+    let shown = path.display();
+    let pem = std::fs::read(path).map_err(|error| Error::Usage(format!("cannot read '{shown}': {error}")))?;
+    let mut found = Vec::new();
+    for item in parse_pem(&pem) {
+        match item {
+            Ok(PemItem::Certificate(certificate)) => found.push(certificate),
+            Ok(_) => {}
+            Err(_) => return Err(Error::Usage(format!("'{shown}' is no PEM file"))),
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::Usage(format!("'{shown}' holds no certificate")));
+    }
+    Ok(found.into())
+}
+
+fn chosen_proxy(url: &Uri) -> Option<String> {
+    let origin = Origin::of(&url.to_string())?;
+    proxy::choose(&origin.scheme, &origin.host, origin.port, |name| std::env::var(name).ok())
+}
+
+fn usable_proxy(proxy: &str) -> Result<Proxy, String> {
+    let shown = log::address(proxy);
+    let known = |scheme: &str| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    if !proxy.split_once("://").is_some_and(|(scheme, _)| known(scheme)) {
+        return Err(format!("the proxy '{shown}' of the environment is neither http nor https"));
+    }
+    Proxy::new(proxy).map_err(|_| format!("the proxy '{shown}' of the environment is no address"))
+}
+
+/// The cause of a failed request, with what to do about it.
+fn cause(error: &ureq::Error, timeout: Duration) -> String {
+    match error {
+        ureq::Error::Io(error) => io_cause(error),
+        ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve) => {
+            format!("no connection within {} s", timeout.as_secs_f32())
+        }
+        ureq::Error::Timeout(_) => format!("no answer within {} s", timeout.as_secs_f32()),
+        ureq::Error::HostNotFound => "the name of the host is not known".into(),
+        ureq::Error::Rustls(error) => tls_cause(&error.to_string()),
+        ureq::Error::Tls(_) | ureq::Error::TlsRequired => tls_cause(&error.to_string()),
+        ureq::Error::ConnectProxyFailed(reason) => format!("the proxy refuses: {reason}"),
+        ureq::Error::Protocol(_) | ureq::Error::Http(_) => "it does not speak HTTP".into(),
+        ureq::Error::LargeResponseHeader(..) => "the head of its answer is too large".into(),
+        // The words of the others may quote the address.
+        _ => "the request failed".into(),
+    }
+}
+
+fn io_cause(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connection refused; is the server running?".into(),
+        ErrorKind::NotFound => format!("{error}; is the name of the host right?"),
+        ErrorKind::TimedOut => "no connection in time".into(),
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+            "it closed the connection without an answer".into()
+        }
+        // rustls hands its errors over in this form.
+        ErrorKind::InvalidData => tls_cause(&error.to_string()),
+        _ => error.to_string(),
+    }
+}
+
+fn tls_cause(reason: &str) -> String {
+    if reason.contains("UnknownIssuer") || reason.contains("CaUsedAsEndEntity") {
+        return format!("its certificate is not trusted ({reason}); --verify-ssl FILE trusts your own authority");
+    }
+    if reason.contains("certificate") {
+        return format!("its certificate is not valid ({reason})");
+    }
+    format!("no encrypted connection ({reason}); is it https at all?")
 }

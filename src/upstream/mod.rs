@@ -3,10 +3,12 @@
 
 pub mod child;
 pub mod http;
+mod socket;
 pub mod sse;
 
 use crate::protocol::message::Message;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One live connection to one server.
 pub struct Link {
@@ -35,6 +37,16 @@ pub trait Sender: Send + Sync {
 pub trait Receiver: Send {
     /// Waits for what comes next. After [`Event::Ended`] nothing comes any more and nothing of the server is left.
     fn recv(&mut self) -> Event;
+
+    /// Whether more has arrived already: what was received can be handed on together with it.
+    fn pending(&self) -> bool {
+        false
+    }
+
+    /// How long the server wants to be left alone before the next connection, if it said so.
+    fn retry(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What comes from a server.
