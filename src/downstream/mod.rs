@@ -3,3 +3,4 @@
 pub mod http;
 pub mod listener;
 pub mod sse;
+pub mod stdio;
