@@ -40,7 +40,7 @@ const SERVERS: &[(&str, Duration, &str)] = &[
         "(trap '' TERM; : >$HERE/ready-$$; while :; do sleep 1000; done) & cat >/dev/null",
     ),
     ("leaves a child that floods its log", AT_ONCE, "yes oh >&2 & : >$HERE/ready-$$; cat >/dev/null"),
-    ("leaves a child that floods its output", AT_ONCE, "yes '{}' & : >$HERE/ready-$$; cat >/dev/null"),
+    ("leaves a child that floods its output", AT_ONCE, "yes $(printf %01000d 0) & : >$HERE/ready-$$; cat >/dev/null"),
     ("leaves an orphan", AT_ONCE, "(sleep 1000 & : >$HERE/ready-$$); cat >/dev/null"),
     ("leaves a runaway", AT_ONCE, "setsid sh -c ': >$HERE/ready-$$; exec sleep 1000' & cat >/dev/null"),
     (
