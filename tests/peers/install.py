@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+LIMIT_S = 300
 
 
 def main():
@@ -56,9 +57,11 @@ def node(folder, pins):
 
 def run(*command, cwd=None):
     try:
-        subprocess.run(command, check=True, cwd=cwd, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+        subprocess.run(command, check=True, cwd=cwd, stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=LIMIT_S)
     except OSError as error:
         sys.exit(f"cannot install the test peers: cannot run '{command[0]}': {error.strerror}")
+    except subprocess.TimeoutExpired:
+        sys.exit(f"cannot install the test peers: '{command[0]}' took more than {LIMIT_S} s")
     except subprocess.CalledProcessError as error:
         words = " ".join(str(word) for word in command)
         sys.exit(f"cannot install the test peers: '{words}' ended with status {error.returncode}")
