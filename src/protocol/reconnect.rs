@@ -269,3 +269,6 @@ fn is_error(response: &Message) -> bool {
     serde_json::from_slice::<HashMap<String, &RawValue>>(response.bytes())
         .is_ok_and(|members| members.contains_key("error"))
 }
+
+#[cfg(test)]
+mod tests;
