@@ -38,6 +38,10 @@ struct State {
     reconnect: Reconnect,
     sender: Option<Arc<dyn upstream::Sender>>,
     attempt: Option<Arc<sse::Attempt>>,
+    /// What sends over the present link beside the client's own thread.
+    workers: Vec<JoinHandle<()>>,
+    /// Which of the workers sends what waited: the newest.
+    turn: u64,
     /// The failure that was logged last, so that it is logged once.
     failure: Option<String>,
     input_ended: bool,
@@ -74,6 +78,8 @@ impl Relay {
             reconnect: Reconnect::new(Retry::new(RETRY.0, RETRY.1), Instant::now()),
             sender: None,
             attempt: None,
+            workers: Vec::new(),
+            turn: 0,
             failure: None,
             input_ended: false,
             stopping: false,
@@ -190,7 +196,7 @@ impl Relay {
     /// One attempt, and the life of the link that comes of it.
     fn connect(self: &Arc<Self>, number: Attempt) {
         let relay = Arc::downgrade(self);
-        let on_long = move || relay.upgrade().iter().for_each(Self::read_on);
+        let on_long = move || relay.upgrade().iter().for_each(|relay| relay.go_on(number));
         let attempt = sse::Attempt::new(self.client.clone(), on_long);
         {
             let mut state = self.state();
@@ -202,10 +208,10 @@ impl Relay {
         match attempt.connect() {
             Err(why) => self.lose(number, &why, false),
             Ok(link) => {
-                let mut workers = Vec::new();
-                let why = self.relay(number, link, &attempt, &mut workers);
+                let why = self.relay(number, link, &attempt);
                 attempt.stop(&why);
                 self.lose(number, &why, true);
+                let workers = std::mem::take(&mut self.state().workers);
                 for worker in workers {
                     let _ = worker.join();
                 }
@@ -214,13 +220,7 @@ impl Relay {
     }
 
     /// Hands on what comes over the link until it ends; says why it did.
-    fn relay(
-        self: &Arc<Self>,
-        number: Attempt,
-        mut link: Link,
-        attempt: &Arc<sse::Attempt>,
-        workers: &mut Vec<JoinHandle<()>>,
-    ) -> String {
+    fn relay(self: &Arc<Self>, number: Attempt, mut link: Link, attempt: &Arc<sse::Attempt>) -> String {
         let first = {
             let mut state = self.state();
             state.sender = Some(link.sender.clone());
@@ -228,11 +228,10 @@ impl Relay {
             state.reconnect.connected(number, Instant::now())
         };
         log::info(format_args!("connected to '{}'", self.shown()));
-        let restoring = match first {
+        match first {
             Some(initialize) => self.restore(initialize, &link.sender, attempt),
-            None => self.send_waiting(number, &link.sender),
-        };
-        workers.extend(restoring);
+            None => self.send_waiting(number),
+        }
         let mut batch = Vec::new();
         let why = loop {
             match link.receiver.recv() {
@@ -240,7 +239,7 @@ impl Relay {
                 Event::Message(message) => match self.arrive(number, message) {
                     Arrived::ForClient(message) => batch.push(message),
                     Arrived::ForNobody => {}
-                    Arrived::SessionRestored => workers.extend(self.send_waiting(number, &link.sender)),
+                    Arrived::SessionRestored => self.send_waiting(number),
                     Arrived::SessionRefused => break format!("'{}' refuses to begin the session again", self.shown()),
                 },
             }
@@ -256,36 +255,49 @@ impl Relay {
     }
 
     /// Sends the client's own `initialize` again. The link is of no use if that fails.
-    fn restore(
-        self: &Arc<Self>,
-        initialize: Message,
-        sender: &Arc<dyn upstream::Sender>,
-        attempt: &Arc<sse::Attempt>,
-    ) -> Option<JoinHandle<()>> {
+    fn restore(self: &Arc<Self>, initialize: Message, sender: &Arc<dyn upstream::Sender>, attempt: &Arc<sse::Attempt>) {
         let (sender, attempt) = (sender.clone(), attempt.clone());
-        self.work(move |_| {
+        self.work(&mut self.state(), move |_| {
             if let Err(undelivered) = sender.send(&initialize) {
                 attempt.stop(&reason(undelivered));
             }
-        })
+        });
     }
 
     /// Sends what waited for this link, in order. A thread does it: the stream must be read meanwhile.
-    fn send_waiting(self: &Arc<Self>, number: Attempt, sender: &Arc<dyn upstream::Sender>) -> Option<JoinHandle<()>> {
-        let mut next = Some(self.state().reconnect.next(number)?);
-        let sender = sender.clone();
-        self.work(move |relay| {
+    fn send_waiting(self: &Arc<Self>, number: Attempt) {
+        let mut state = self.state();
+        let Some(sender) = state.sender.clone() else { return };
+        let mut next = state.reconnect.next(number);
+        if next.is_none() {
+            return;
+        }
+        state.turn += 1;
+        let turn = state.turn;
+        self.work(&mut state, move |relay| {
             while let Some(message) = next.take() {
                 relay.post(&*sender, &message);
-                next = relay.state().reconnect.next(number);
+                let mut state = relay.state();
+                if state.turn == turn {
+                    next = state.reconnect.next(number);
+                }
             }
-        })
+        });
     }
 
-    fn work(self: &Arc<Self>, work: impl FnOnce(&Self) + Send + 'static) -> Option<JoinHandle<()>> {
+    /// A POST over this link takes long: the messages behind it must not wait for it.
+    fn go_on(self: &Arc<Self>, number: Attempt) {
+        self.read_on();
+        self.send_waiting(number);
+    }
+
+    /// Starts a thread that ends with the link.
+    fn work(self: &Arc<Self>, state: &mut State, work: impl FnOnce(&Self) + Send + 'static) {
         let relay = self.clone();
-        let worker = thread::Builder::new().name("waiting".into()).spawn(move || work(&relay));
-        worker.inspect_err(|error| log::error(format_args!("cannot start a thread: {error}"))).ok()
+        match thread::Builder::new().name("waiting".into()).spawn(move || work(&relay)) {
+            Ok(worker) => state.workers.push(worker),
+            Err(error) => log::error(format_args!("cannot start a thread: {error}")),
+        }
     }
 
     /// Decides what becomes of a message of the server.

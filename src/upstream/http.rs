@@ -100,7 +100,9 @@ impl Client {
             for name in self.headers.keys() {
                 headers.remove(name);
             }
-            headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+            for (name, value) in &self.headers {
+                headers.append(name, value.clone());
+            }
         }
         headers
     }

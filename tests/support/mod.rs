@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod namespace;
+pub mod remote;
 pub mod served;
 
 use std::ffi::OsStr;

@@ -270,7 +270,7 @@ impl World {
         }
     }
 
-    fn from_client(&mut self, message: Message, id: Option<u32>) {
+    fn say(&mut self, message: Message, id: Option<u32>) {
         assert_eq!(self.session.from_client(&message), session::FromClient::Forward);
         self.asked.extend(id.map(|id| (id, 0, 0)));
         match self.connection.client(message, self.now) {
@@ -329,9 +329,9 @@ impl World {
             Step::Begin | Step::Ask => {
                 let id = self.next_id;
                 self.next_id += 1;
-                self.from_client(if step == Step::Ask { request(id) } else { initialize(id) }, Some(id));
+                self.say(if step == Step::Ask { request(id) } else { initialize(id) }, Some(id));
             }
-            Step::Initialized => self.from_client(initialized(), None),
+            Step::Initialized => self.say(initialized(), None),
             Step::Time => {
                 self.now += Duration::from_secs(60);
                 if let Next::Connect(attempt) = self.connection.next_attempt(self.now) {
@@ -384,7 +384,9 @@ fn whatever_happens_nothing_is_sent_twice_and_every_request_is_answered_once() {
     for prefix in [Vec::new(), up, down, again] {
         for number in 0..STEPS.len().pow(5) {
             let mut world = World::new();
-            prefix.iter().for_each(|step| world.step(*step));
+            for step in &prefix {
+                world.step(*step);
+            }
             let mut rest = number;
             for _ in 0..5 {
                 world.step(STEPS[rest % STEPS.len()]);
