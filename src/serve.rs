@@ -72,6 +72,7 @@ pub fn run(options: Options) -> Result<u8, Error> {
     let (notices, inbox) = mpsc::channel();
     watch_signals(notices.clone())?;
     system::adopt_orphans();
+    system::raise_descriptor_limit();
     let sockets = listener::bind(&options.host, options.port)?;
     let addresses: Vec<_> = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
     let limits = options.limits.clone();

@@ -150,12 +150,10 @@ impl<'fd> Poll<'fd> {
 /// # Errors
 /// The operating system has no memory left; an interrupted wait goes on.
 pub fn poll(polls: &mut [Poll<'_>], timeout: Option<Duration>) -> io::Result<usize> {
-    // Rounded up: a wait that ends a moment too early would be repeated in a hurry.
-    let wait_ms = timeout.map_or(-1, |t| i32::try_from(t.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
     let count = libc::nfds_t::try_from(polls.len()).map_err(io::Error::other)?;
     loop {
         // SAFETY: `Poll` is a transparent wrapper of pollfd, and the slice is ours for the call.
-        let ready = unsafe { libc::poll(polls.as_mut_ptr().cast(), count, wait_ms) };
+        let ready = unsafe { libc::poll(polls.as_mut_ptr().cast(), count, wait_ms(timeout)) };
         match check(ready) {
             Ok(ready) => return Ok(usize::try_from(ready).unwrap_or(0)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -177,7 +175,82 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Wakes a thread that waits in [`poll`].
+/// A fixed set of descriptors, each with a number below 32, to wait for again and again. What one wait costs does
+/// not grow with the set, as it does with [`poll`].
+#[derive(Debug)]
+pub struct Watch(OwnedFd);
+
+/// The numbers that are ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ready(u32);
+
+impl Ready {
+    /// Whether the descriptor with this number is ready.
+    #[must_use]
+    pub fn has(self, number: u32) -> bool {
+        self.0 & (1 << number) != 0
+    }
+}
+
+impl Watch {
+    /// An empty set.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: a plain call; the descriptor that it gives is ours alone.
+        unsafe { Ok(Self(OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?))) }
+    }
+
+    /// Waits for `fd` to be readable, or to end, too. It leaves the set when it is closed.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn readable(&self, fd: BorrowedFd<'_>, number: u32) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN, number)
+    }
+
+    /// Waits for `fd` to be writable, or to have no reader any more, too.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)`.
+    pub fn writable(&self, fd: BorrowedFd<'_>, number: u32) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLOUT, number)
+    }
+
+    /// Waits for `fd` no more.
+    pub fn remove(&self, fd: BorrowedFd<'_>) {
+        let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, 0); // it was not in the set: then it is not now
+    }
+
+    /// Waits until something is ready, at most for `timeout`.
+    ///
+    /// # Errors
+    /// Those of `epoll_wait(2)`; an interrupted wait goes on.
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Ready> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
+        loop {
+            // SAFETY: the array is as long as is said.
+            let ready = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), 8, wait_ms(timeout)) };
+            match check(ready) {
+                Ok(ready) => {
+                    let ready = &events[..usize::try_from(ready).unwrap_or(0)];
+                    return Ok(Ready(ready.iter().fold(0, |all, event| all | 1 << (event.u64 & 31))));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn control(&self, what: libc::c_int, fd: BorrowedFd<'_>, events: libc::c_int, number: u32) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: number.into() };
+        // SAFETY: both descriptors are open, and the structure lives on this stack.
+        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, fd.as_raw_fd(), &raw mut event) }).map(drop)
+    }
+}
+
+/// Wakes a thread that waits in [`poll`] or in a [`Watch`].
 #[derive(Debug)]
 pub struct Waker(OwnedFd);
 
@@ -344,6 +417,21 @@ pub fn set_keepalive(socket: BorrowedFd<'_>, idle: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes as many descriptors as we may have: a session needs nine, and the usual limit is 1024.
+pub fn raise_descriptor_limit() {
+    // SAFETY: the structure is ours and has two integers; all calls are plain.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max.min(MOST_DESCRIPTORS);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
+/// Where the limit is a billion, programs that close "all" descriptors at their start would take minutes.
+const MOST_DESCRIPTORS: libc::rlim_t = 65_536;
+
 /// Our own children, so that nobody takes their exit status from the code that waits for it.
 #[derive(Default)]
 struct Ours {
@@ -409,7 +497,7 @@ pub fn reap_orphans() {
 
 /// Kills every process whose parent we are: what escaped from its group and was given to us. For the very end.
 pub fn kill_orphans() {
-    for _ in 0..20 {
+    for _ in 0..200 {
         let children = children();
         if children.is_empty() {
             return;
@@ -433,6 +521,11 @@ fn children() -> Vec<libc::pid_t> {
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.split(' ').nth(1) == Some(&parent))
     };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_child).collect()
+}
+
+/// Milliseconds, rounded up: a wait that ends a moment too early would be repeated in a hurry.
+fn wait_ms(timeout: Option<Duration>) -> libc::c_int {
+    timeout.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX))
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -459,6 +552,22 @@ mod tests {
         assert_eq!(poll(&mut [Poll::readable(waker.as_fd())], None).unwrap(), 1);
         waker.clear();
         assert_eq!(poll(&mut [Poll::readable(waker.as_fd())], Some(Duration::ZERO)).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_watch_tells_which_and_forgets_what_is_closed() {
+        let watch = Watch::new().unwrap();
+        let ((first, mut to_first), (second, _to_second)) = (io::pipe().unwrap(), io::pipe().unwrap());
+        watch.readable(first.as_fd(), 0).unwrap();
+        watch.readable(second.as_fd(), 31).unwrap();
+        watch.writable(to_first.as_fd(), 7).unwrap();
+        let ready = watch.wait(None).unwrap();
+        assert!(ready.has(7) && !ready.has(0) && !ready.has(31));
+        watch.remove(to_first.as_fd());
+        to_first.write_all(b"x").unwrap();
+        assert!(watch.wait(None).unwrap().has(0));
+        drop(first);
+        assert_eq!(watch.wait(Some(Duration::ZERO)).unwrap(), Ready(0));
     }
 
     #[test]

@@ -96,7 +96,7 @@ const PIECE_BYTES: usize = 64 << 10;
 const HEAD_PIECE_BYTES: usize = 2 << 10;
 /// How much a refused client may still send, and for how long, before it is cut off.
 const LINGER_BYTES: usize = 1 << 20;
-const LINGER: Duration = Duration::from_millis(500);
+const LINGER: Duration = Duration::from_secs(2);
 /// The line of a chunk's size is never longer.
 const CHUNK_LINE_BYTES: usize = 64;
 
@@ -178,7 +178,9 @@ impl Connection {
         if end > self.limits.header_bytes {
             return Err(refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too long"));
         }
-        head::read(&self.buffer.take(end)).map_err(Broken::Refused)
+        let head = head::read(&self.buffer.left()[..end]).map_err(Broken::Refused);
+        self.buffer.consume(end);
+        head
     }
 
     /// Reads a request's body.

@@ -16,11 +16,11 @@ use crate::error::Error;
 use crate::log;
 use crate::protocol::lines::{Line, Lines};
 use crate::protocol::message::Message;
-use crate::system::{self, Poll, Waker};
+use crate::system::{self, Waker, Watch};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{self, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Stdio};
@@ -64,6 +64,8 @@ const ASK_INTERVAL: Duration = Duration::from_millis(200);
 const STDERR_LINE_BYTES: usize = 64 << 10;
 /// What may stand in a pipe when its writer has ended.
 const MOST_IN_A_PIPE: usize = 1 << 20;
+/// After so many lines that were left out, only every doubling of their number is told.
+const LOGGED_LINES: u64 = 16;
 /// What is kept of a line in case that it must be shown.
 const SHOWN_BYTES: usize = 1000;
 /// Reads begin small, so that an idle session costs little, and grow while they are filled.
@@ -82,41 +84,37 @@ impl Command {
     }
 
     fn spawn(&self, limits: Limits) -> io::Result<Link> {
-        // Made first: what can fail after the start would leave a process behind.
-        let waker = Waker::new()?;
+        let (waker, watch) = (Waker::new()?, Watch::new()?);
         let mut child = system::start_child(|| {
             let child = self.prepare().spawn()?;
             let pid = child.id();
             Ok((child, pid))
         })?;
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        for pipe in
-            [stdin.as_ref().map(AsFd::as_fd), stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)]
-        {
-            // Our ends only: each end of a pipe has its own flags. It cannot fail on a pipe that is open.
-            pipe.map(system::set_nonblocking).transpose()?;
-        }
-        let input = Mutex::new(Input { stdin: stdin.map(Arc::new), waiting: Vec::new(), written: 0 });
+        let stdin = child.stdin.take().map(Arc::new);
         let shared = Arc::new(Shared {
             pid: child.id(),
             limits,
             waker,
             stop: AtomicU8::new(stop::NO),
             backlog: AtomicBool::new(false),
-            input,
+            input: Mutex::new(Input { stdin, waiting: Vec::new(), written: 0 }),
         });
         let output = Output {
+            stdout: child.stdout.take(),
+            stderr: child.stderr.take(),
             end: system::process_end(child.id()),
             child,
             shared: shared.clone(),
-            stdout,
-            stderr,
+            watch,
+            stdin_watched: false,
             lines: Lines::new(limits.line_bytes),
             stderr_lines: Lines::new(STDERR_LINE_BYTES),
             buffer: vec![0; *READ_BYTES.start()],
             ready: VecDeque::new(),
+            left_out: 0,
             phase: Phase::Running,
         };
+        output.prepare()?; // what fails from here on takes the process with it
         Ok(Link { sender: shared, receiver: Box::new(output) })
     }
 
@@ -135,6 +133,13 @@ impl Command {
         command
     }
 }
+
+/// The numbers of what is watched.
+const STDIN: u32 = 0;
+const STDOUT: u32 = 1;
+const STDERR: u32 = 2;
+const END: u32 = 3;
+const WOKEN: u32 = 4;
 
 /// What both ends of the link share.
 struct Shared {
@@ -262,12 +267,15 @@ struct Output {
     shared: Arc<Shared>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
+    watch: Watch,
+    stdin_watched: bool,
     /// Readable when the process has ended; `None` where the kernel has no such thing.
     end: Option<OwnedFd>,
     lines: Lines,
     stderr_lines: Lines,
     buffer: Vec<u8>,
     ready: VecDeque<Message>,
+    left_out: u64,
     phase: Phase,
 }
 
@@ -295,42 +303,58 @@ impl Receiver for Output {
 }
 
 impl Output {
+    /// Nothing waits in a read or a write, and everything is watched.
+    fn prepare(&self) -> io::Result<()> {
+        let pipes = [(self.stdout.as_ref().map(AsFd::as_fd), STDOUT), (self.stderr.as_ref().map(AsFd::as_fd), STDERR)];
+        for (pipe, number) in pipes {
+            if let Some(pipe) = pipe {
+                system::set_nonblocking(pipe)?; // our end only: each end of a pipe has its own flags
+                self.watch.readable(pipe, number)?;
+            }
+        }
+        if let Some(stdin) = &self.shared.input().stdin {
+            system::set_nonblocking(stdin.as_fd())?;
+        }
+        if let Some(end) = &self.end {
+            self.watch.readable(end.as_fd(), END)?;
+        }
+        self.watch.readable(self.shared.waker.as_fd(), WOKEN)
+    }
+
     /// Waits until anything happens and sees to it.
     fn step(&mut self) {
         let wait = self.advance(Instant::now());
-        let shared = self.shared.clone();
-        let blocked = {
-            let backlog = shared.backlog.load(Ordering::Acquire);
-            if backlog { shared.input().stdin.clone() } else { None }
-        };
-        let mut polls = [
-            readable(self.end.as_ref().map(AsFd::as_fd)),
-            readable(self.stdout.as_ref().map(AsFd::as_fd)),
-            readable(self.stderr.as_ref().map(AsFd::as_fd)),
-            readable(Some(shared.waker.as_fd())),
-            blocked.as_ref().map_or_else(Poll::nothing, |pipe| Poll::writable(pipe.as_fd())),
-        ];
-        if system::poll(&mut polls, wait).is_err() {
-            return; // no memory for a moment: the next round may have some
+        let Ok(ready) = self.watch.wait(wait) else { return }; // never, or no memory for a moment
+        if ready.has(WOKEN) {
+            self.shared.waker.clear();
         }
-        let [end, stdout, stderr, woken, writable] = polls;
-        let (end, stdout, stderr) = (end.is_readable(), stdout.is_readable(), stderr.is_readable());
-        if woken.is_readable() {
-            shared.waker.clear();
+        if ready.has(STDIN) || self.shared.backlog.load(Ordering::Acquire) {
+            self.write_stdin();
         }
-        if writable.is_writable() {
-            let mut input = shared.input();
-            input.write_waiting();
-            shared.backlog.store(input.waiting() > 0, Ordering::Release);
-        }
-        if stderr {
+        if ready.has(STDERR) {
             self.read_stderr();
         }
-        if stdout {
+        if ready.has(STDOUT) {
             self.read_stdout();
         }
-        if end || (self.end.is_none() && matches!(self.child.try_wait(), Ok(Some(_)))) {
+        if ready.has(END) || (self.end.is_none() && matches!(self.child.try_wait(), Ok(Some(_)))) {
             self.finish();
+        }
+    }
+
+    /// Writes what waits; while there is more of it, stdin is watched.
+    fn write_stdin(&mut self) {
+        let mut input = self.shared.input();
+        input.write_waiting();
+        let more = input.waiting() > 0;
+        self.shared.backlog.store(more, Ordering::Release);
+        match (&input.stdin, more, self.stdin_watched) {
+            (Some(stdin), true, false) => self.stdin_watched = self.watch.writable(stdin.as_fd(), STDIN).is_ok(),
+            (Some(stdin), false, true) => {
+                self.watch.remove(stdin.as_fd());
+                self.stdin_watched = false;
+            }
+            _ => {}
         }
     }
 
@@ -410,22 +434,26 @@ impl Output {
     }
 
     fn take_line(&mut self, line: Line) {
-        let line = match line {
-            Line::Complete(line) => line,
-            Line::TooLong { bytes } => {
-                return log::warning(format_args!(
-                    "the server wrote a line of {bytes} bytes, more than {}: left out",
-                    self.shared.limits.line_bytes
-                ));
+        match line {
+            Line::Complete(line) => {
+                let start = line[..line.len().min(SHOWN_BYTES)].to_vec();
+                match Message::parse_all(line) {
+                    Ok(messages) => self.ready.extend(messages),
+                    Err(_) => self.leave_out(format_args!("that is no message: {}", log::shortened(&start))),
+                }
             }
-        };
-        let start = line[..line.len().min(SHOWN_BYTES)].to_vec();
-        match Message::parse_all(line) {
-            Ok(messages) => self.ready.extend(messages),
-            Err(_) => log::warning(format_args!(
-                "the server wrote a line that is no message, left out: {}",
-                log::shortened(&start)
-            )),
+            Line::TooLong { bytes } => {
+                let most = self.shared.limits.line_bytes;
+                self.leave_out(format_args!("of {bytes} bytes, more than {most}"));
+            }
+        }
+    }
+
+    /// A line is not passed on; a server that writes many of them does not flood our log with them.
+    fn leave_out(&mut self, what: std::fmt::Arguments<'_>) {
+        self.left_out += 1;
+        if self.left_out <= LOGGED_LINES || self.left_out.is_power_of_two() {
+            log::warning(format_args!("a line of the server {what}: left out ({} so far)", self.left_out));
         }
     }
 
@@ -465,10 +493,6 @@ fn log_stderr(line: Line) {
         Line::Complete(line) => log::foreign(&line),
         Line::TooLong { bytes } => log::debug(format_args!("the server logged a line of {bytes} bytes: left out")),
     }
-}
-
-fn readable(fd: Option<BorrowedFd<'_>>) -> Poll<'_> {
-    fd.map_or_else(Poll::nothing, Poll::readable)
 }
 
 /// Reads until there is nothing more at this moment; what escaped from the group may write for ever.
