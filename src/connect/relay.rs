@@ -40,6 +40,8 @@ struct State {
     attempt: Option<Arc<sse::Attempt>>,
     /// What sends over the present link beside the client's own thread.
     workers: Vec<JoinHandle<()>>,
+    /// Whether our own `initialize` is being sent.
+    restoring: bool,
     /// Which of the workers sends what waited: the newest.
     turn: u64,
     /// The failure that was logged last, so that it is logged once.
@@ -60,7 +62,6 @@ struct Reading {
 enum Arrived {
     ForClient(Message),
     ForNobody,
-    SessionRestored,
     SessionRefused,
 }
 
@@ -79,6 +80,7 @@ impl Relay {
             sender: None,
             attempt: None,
             workers: Vec::new(),
+            restoring: false,
             turn: 0,
             failure: None,
             input_ended: false,
@@ -142,26 +144,23 @@ impl Relay {
             self.tell(&[refusal]);
             return None;
         }
-        let answer = match state.session.from_client(&message) {
-            FromClient::Answer(answer) => Some(answer),
-            FromClient::Drop(why) => {
-                log::debug(format_args!("a message of the client is dropped: {why}"));
-                None
-            }
+        let (answer, dropped) = match state.session.from_client(&message) {
+            FromClient::Answer(answer) => (Some(answer), None),
+            FromClient::Drop(why) => (None, Some(why)),
             FromClient::Forward => match state.reconnect.client(message, Instant::now()) {
                 ToServer::Send(message) => return state.sender.clone().map(|sender| (sender, message)),
                 ToServer::Wait => {
                     let _ = self.wake.send(());
-                    None
+                    (None, None)
                 }
-                ToServer::Drop => {
-                    log::debug(format_args!("a message of the client is dropped: there is no connection"));
-                    None
-                }
-                ToServer::Refuse(message, why) => state.session.undelivered(&message, &why),
+                ToServer::Drop => (None, Some("there is no connection to the server")),
+                ToServer::Refuse(message, why) => (state.session.undelivered(&message, &why), None),
             },
         };
         drop(state);
+        if let Some(why) = dropped {
+            log::debug(format_args!("a message of the client is dropped: {why}"));
+        }
         self.tell(answer.as_slice());
         None
     }
@@ -229,8 +228,8 @@ impl Relay {
         };
         log::info(format_args!("connected to '{}'", self.shown()));
         match first {
-            Some(initialize) => self.restore(initialize, &link.sender, attempt),
-            None => self.send_waiting(number),
+            Some(initialize) => self.restore(number, initialize, &link.sender, attempt),
+            None => self.send_waiting(&mut self.state(), number),
         }
         let mut batch = Vec::new();
         let why = loop {
@@ -239,7 +238,6 @@ impl Relay {
                 Event::Message(message) => match self.arrive(number, message) {
                     Arrived::ForClient(message) => batch.push(message),
                     Arrived::ForNobody => {}
-                    Arrived::SessionRestored => self.send_waiting(number),
                     Arrived::SessionRefused => break format!("'{}' refuses to begin the session again", self.shown()),
                 },
             }
@@ -255,18 +253,32 @@ impl Relay {
     }
 
     /// Sends the client's own `initialize` again. The link is of no use if that fails.
-    fn restore(self: &Arc<Self>, initialize: Message, sender: &Arc<dyn upstream::Sender>, attempt: &Arc<sse::Attempt>) {
+    fn restore(
+        self: &Arc<Self>,
+        number: Attempt,
+        initialize: Message,
+        sender: &Arc<dyn upstream::Sender>,
+        attempt: &Arc<sse::Attempt>,
+    ) {
         let (sender, attempt) = (sender.clone(), attempt.clone());
-        self.work(&mut self.state(), move |_| {
-            if let Err(undelivered) = sender.send(&initialize) {
-                attempt.stop(&reason(undelivered));
+        let mut state = self.state();
+        state.restoring = true;
+        self.work(&mut state, move |relay| {
+            let sent = sender.send(&initialize);
+            let mut state = relay.state();
+            state.restoring = false;
+            match sent {
+                Ok(()) => relay.send_waiting(&mut state, number),
+                Err(undelivered) => {
+                    drop(state);
+                    attempt.stop(&reason(undelivered));
+                }
             }
         });
     }
 
     /// Sends what waited for this link, in order. A thread does it: the stream must be read meanwhile.
-    fn send_waiting(self: &Arc<Self>, number: Attempt) {
-        let mut state = self.state();
+    fn send_waiting(self: &Arc<Self>, state: &mut State, number: Attempt) {
         let Some(sender) = state.sender.clone() else { return };
         let mut next = state.reconnect.next(number);
         if next.is_none() {
@@ -274,7 +286,7 @@ impl Relay {
         }
         state.turn += 1;
         let turn = state.turn;
-        self.work(&mut state, move |relay| {
+        self.work(state, move |relay| {
             while let Some(message) = next.take() {
                 relay.post(&*sender, &message);
                 let mut state = relay.state();
@@ -288,11 +300,11 @@ impl Relay {
     /// A POST over this link takes long: the messages behind it must not wait for it.
     fn go_on(self: &Arc<Self>, number: Attempt) {
         self.read_on();
-        self.send_waiting(number);
+        self.send_waiting(&mut self.state(), number);
     }
 
     /// Starts a thread that ends with the link.
-    fn work(self: &Arc<Self>, state: &mut State, work: impl FnOnce(&Self) + Send + 'static) {
+    fn work(self: &Arc<Self>, state: &mut State, work: impl FnOnce(&Arc<Self>) + Send + 'static) {
         let relay = self.clone();
         match thread::Builder::new().name("waiting".into()).spawn(move || work(&relay)) {
             Ok(worker) => state.workers.push(worker),
@@ -301,14 +313,21 @@ impl Relay {
     }
 
     /// Decides what becomes of a message of the server.
-    fn arrive(&self, number: Attempt, message: Message) -> Arrived {
+    fn arrive(self: &Arc<Self>, number: Attempt, message: Message) -> Arrived {
         let mut state = self.state();
         match state.reconnect.server(number, &message) {
-            reconnect::FromServer::Restored => return Arrived::SessionRestored,
+            reconnect::FromServer::Restored => {
+                if !state.restoring {
+                    self.send_waiting(&mut state, number); // else one POST after the other
+                }
+                return Arrived::ForNobody;
+            }
             reconnect::FromServer::Refused => return Arrived::SessionRefused,
             reconnect::FromServer::Relay => {}
         }
-        match state.session.from_server(&message) {
+        let decision = state.session.from_server(&message);
+        drop(state);
+        match decision {
             FromServer::Deliver => Arrived::ForClient(message),
             FromServer::Drop(why) => {
                 log::debug(format_args!("a message of the server is dropped: {why}"));
@@ -324,22 +343,21 @@ impl Relay {
 
     /// The link is lost, or there was none: answers all that is open.
     fn lose(&self, number: Attempt, why: &str, connected: bool) {
-        let answers = {
+        let (answers, told) = {
             let mut state = self.state();
             (state.sender, state.attempt) = (None, None);
             if !state.reconnect.lost(number, why, Instant::now()) || state.stopping {
                 return;
             }
-            if state.failure.as_deref() != Some(why) {
-                if connected {
-                    log::warning(format_args!("the connection is lost: {why}"));
-                } else {
-                    log::error(format_args!("{why}"));
-                    state.failure = Some(why.to_owned());
-                }
-            }
-            state.session.lose(&if connected { format!("not answered: {why}") } else { why.to_owned() })
+            let told = state.failure.as_deref() == Some(why);
+            state.failure = Some(why.to_owned());
+            (state.session.lose(&if connected { format!("not answered: {why}") } else { why.to_owned() }), told)
         };
+        match (connected, told) {
+            (true, _) => log::warning(format_args!("the connection is lost: {why}")),
+            (false, false) => log::error(format_args!("{why}")),
+            (false, true) => log::debug(format_args!("{why}")),
+        }
         self.tell(&answers);
     }
 

@@ -4,6 +4,7 @@
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -45,10 +46,12 @@ pub struct Remote {
     shared: Arc<Shared>,
 }
 
+#[derive(Default)]
 struct Shared {
     requests: Mutex<Vec<Request>>,
     streams: Mutex<Vec<TcpStream>>,
     connections: Mutex<Vec<TcpStream>>,
+    stopped: AtomicBool,
 }
 
 /// The connection that a request came over.
@@ -82,6 +85,12 @@ impl Connection<'_> {
         self.shared.requests.lock().unwrap().clone()
     }
 
+    /// How many streams were opened so far.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.shared.streams.lock().unwrap().len()
+    }
+
     /// Closes the connection.
     pub fn close(&self) {
         let _ = self.socket.shutdown(Shutdown::Both);
@@ -98,11 +107,13 @@ impl Remote {
     pub fn start_at(address: &str, answer: impl Fn(&Request, &mut Connection<'_>) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
-        let shared =
-            Arc::new(Shared { requests: Mutex::default(), streams: Mutex::default(), connections: Mutex::default() });
+        let shared = Arc::new(Shared::default());
         let (serving, answer) = (shared.clone(), Arc::new(answer));
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
+                if serving.stopped.load(Ordering::SeqCst) {
+                    return;
+                }
                 socket.set_nodelay(true).unwrap();
                 let (shared, answer) = (serving.clone(), answer.clone());
                 shared.connections.lock().unwrap().push(socket.try_clone().unwrap());
@@ -168,6 +179,14 @@ impl Remote {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.connections.lock().unwrap().len()
+    }
+
+    /// Ends the server: nobody listens any more, and all connections break.
+    pub fn stop(&self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        drop(TcpStream::connect(self.address)); // wakes the one who accepts
+        wait_until("the end of the listener", SOON, || TcpStream::connect(self.address).is_err());
+        self.break_connections();
     }
 
     /// Breaks all streams.
