@@ -145,7 +145,12 @@ fn a_server_that_is_away_for_a_while_is_found_again() {
         false
     });
     assert_eq!(again.posts()[..2], [INITIALIZE, INITIALIZED]);
-    assert_eq!(process.stderr().matches(&expected).count(), 1, "a failure is told once\n{}", process.stderr());
+    assert_eq!(
+        process.stderr().matches(&format!("error: {expected}")).count(),
+        1,
+        "a failure is told once\n{}",
+        process.stderr()
+    );
 }
 
 #[test]

@@ -91,6 +91,16 @@ impl Connection<'_> {
         self.shared.streams.lock().unwrap().len()
     }
 
+    /// Passes bytes on to another server and back until both are done.
+    pub fn join(&mut self, address: &str) {
+        let other = TcpStream::connect(address).unwrap();
+        let (mut from, mut to) = (self.socket.try_clone().unwrap(), other.try_clone().unwrap());
+        let forth = thread::spawn(move || drop((std::io::copy(&mut from, &mut to), to.shutdown(Shutdown::Both))));
+        let (mut from, mut to) = (other, self.socket.try_clone().unwrap());
+        let _ = (std::io::copy(&mut from, &mut to), to.shutdown(Shutdown::Both));
+        forth.join().unwrap();
+    }
+
     /// Closes the connection.
     pub fn close(&self) {
         let _ = self.socket.shutdown(Shutdown::Both);
