@@ -122,6 +122,7 @@ impl Raw {
                 self.received.extend_from_slice(&buffer[..count]);
                 count > 0
             }
+            Err(error) if error.kind() == ErrorKind::Interrupted => true, // a read with a timeout is not begun again
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("nothing came within {SOON:?}"),
             Err(error) => panic!("the connection broke: {error}"),
         }
