@@ -184,26 +184,29 @@ impl Rules {
         headers
     }
 
-    /// The headers of the answer to a preflight.
+    /// The headers that the answer to a preflight has besides those of [`Rules::cors`].
     #[must_use]
     pub fn preflight(&self, request: &Request<()>) -> Vec<(HeaderName, HeaderValue)> {
-        let mut headers = self.cors(request);
-        if !headers.is_empty() {
-            let wanted = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS);
-            let wanted = wanted.cloned().unwrap_or_else(|| HeaderValue::from_static("*"));
-            headers
-                .push((header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE, OPTIONS")));
-            headers.push((header::ACCESS_CONTROL_ALLOW_HEADERS, wanted));
-            headers.push((header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400")));
+        if !request.headers().get(header::ORIGIN).is_some_and(|origin| self.allows(origin)) {
+            return Vec::new();
         }
-        headers
+        let wanted = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+        let wanted = wanted.cloned().unwrap_or_else(|| HeaderValue::from_static("*"));
+        vec![
+            (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE, OPTIONS")),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, wanted),
+            (header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400")),
+        ]
     }
 }
 
 /// Whether `host`, with or without a port, names this machine itself.
 fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        Some(rest) => match rest.split_once(']') {
+            Some((name, port)) if port.is_empty() || port.starts_with(':') => name,
+            _ => return false,
+        },
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -287,6 +290,8 @@ mod tests {
             (&near, "host", "127.9.9.9", 200),
             (&near, "host", "[::1]:8080", 200),
             (&near, "host", "evil.example:8080", 403),
+            (&near, "host", "[::1].evil.example", 403),
+            (&near, "host", "[::1", 403),
             (&near, "host", "localhost.evil.example", 403),
             (&near, "host", "127.0.0.1.evil.example", 403),
             (&near, "host", "", 403),
@@ -314,7 +319,8 @@ mod tests {
             Rules { allow_origins: vec!["http://a".into()], expose_headers: vec!["X-Y".into()], loopback: true };
         let asks = request("OPTIONS /sse", &[("origin", "http://a"), ("access-control-request-method", "GET")]);
         assert_eq!(route(&asks, &rules), Ok(Action::Preflight));
-        let names: Vec<String> = rules.preflight(&asks).iter().map(|(name, _)| name.to_string()).collect();
+        let headers = [rules.cors(&asks), rules.preflight(&asks)].concat();
+        let names: Vec<String> = headers.iter().map(|(name, _)| name.to_string()).collect();
         assert_eq!(
             names,
             [
