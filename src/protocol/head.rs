@@ -87,8 +87,8 @@ pub fn read(bytes: &[u8]) -> Result<Head, Refusal> {
         Some(_) => return Err(Refusal::new(StatusCode::EXPECTATION_FAILED, "the expectation cannot be met")),
         None => false,
     };
-    let says = |word: &str| has_word(request.headers(), &header::CONNECTION, word);
-    let close = says("close") || (old && !says("keep-alive"));
+    // HTTP/1.0 would want to be told that its connection goes on, and waits for the end otherwise.
+    let close = old || has_word(request.headers(), &header::CONNECTION, "close");
     Ok(Head { request, body: Body { framing, expects_continue, reply }, close })
 }
 
