@@ -217,7 +217,7 @@ impl House {
                 Err(refusal) => {
                     let mut response = Response::from(&refusal);
                     response.headers.extend(self.rules.cors(&request));
-                    connection.refuse_with(&response);
+                    connection.refuse_with(&response, request.method());
                     false
                 }
             };

@@ -155,6 +155,9 @@ fn chunks() {
         (format!("1\u{e9}\r\n{NOTIFICATION}\r\n0\r\n\r\n"), bad),
         (format!(";1e\r\n{NOTIFICATION}\r\n0\r\n\r\n"), bad),
         (format!("1e\n{NOTIFICATION}\n0\r\n\r\n"), bad),
+        (format!("1e\n\r\n{NOTIFICATION}\r\n0\r\n\r\n"), bad),
+        (format!("1e;a\nb\r\n{NOTIFICATION}\r\n0\r\n\r\n"), bad),
+        (format!("1e\u{b}\r\n{NOTIFICATION}\r\n0\r\n\r\n"), bad),
         (format!("1e\r\n{NOTIFICATION}\n0\r\n\r\n"), bad),
         (format!("1e\r\n{NOTIFICATION}0\r\n\r\n"), bad),
         (format!("1d\r\n{NOTIFICATION}\r\n0\r\n\r\n"), bad),
@@ -240,6 +243,7 @@ fn request_lines_and_versions() {
     house.check("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[version]);
     house.check("GET /\r\n\r\n", &[line]);
     house.check("HEAD /status HTTP/1.1\r\nHost: @\r\n\r\n", &["200"]);
+    house.check("HEAD /nothing HTTP/1.1\r\nHost: @\r\n\r\n", &["404 close"]);
     // What cannot become a request is not waited for.
     for begun in [
         "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}\u{1}\u{fc}\u{3}\u{3}",
@@ -274,6 +278,7 @@ fn hosts_and_origins() {
         ("Host: localhost.evil.example\r\n", host),
         ("Host: 127.0.0.1.evil.example\r\n", host),
         ("Host: localhost@evil.example\r\n", host),
+        ("Host: [::1].evil.example\r\n", host),
         ("Host: 0.0.0.0\r\n", host),
         ("Host: 192.168.0.1\r\n", host),
         ("Host: @\r\nOrigin: http://localhost:5173\r\n", "200 {status}"),
@@ -293,6 +298,19 @@ fn hosts_and_origins() {
         ("Host: evil.example\r\nOrigin: http://page.example\r\n", &format!("403 close {page} {}", &host[10..])),
     ] {
         house.check(&format!("GET /status HTTP/1.1\r\n{headers}\r\n"), &[wanted]);
+    }
+    let asks = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type\r\n";
+    let granted = "204 access-control-allow-headers: content-type, \
+                   access-control-allow-methods: GET, POST, DELETE, OPTIONS, \
+                   access-control-allow-origin: http://page.example, \
+                   access-control-expose-headers: Mcp-Session-Id, access-control-max-age: 86400, vary: origin";
+    for (path, origin, wanted) in [
+        ("/sse", "http://page.example", granted),
+        ("/messages/?session_id=x", "http://page.example", granted),
+        ("/sse", "http://evil.example", origin),
+    ] {
+        let headers = format!("Host: @\r\nOrigin: {origin}\r\n{asks}");
+        house.check(&format!("OPTIONS {path} HTTP/1.1\r\n{headers}\r\n"), &[wanted]);
     }
 }
 
@@ -396,6 +414,7 @@ fn one_connection_many_requests() {
         ("Connection: closed\r\n", "1.1", ok),
         ("", "1.0", closed),
         ("Connection: close\r\n", "1.0", closed),
+        ("Connection: keep-alive\r\n", "1.0", closed),
     ] {
         house.check(&get(version, headers), &[wanted]);
     }

@@ -238,9 +238,7 @@ impl Connection {
         let mut piece = vec![0; PIECE_BYTES];
         reply.stop_on_chunk_boundary(true);
         while !reply.is_ended() {
-            // The parser would take a sign or a space before a chunk's size.
-            if reply.is_on_chunk_boundary() && self.buffer.left().first().is_some_and(|byte| !byte.is_ascii_hexdigit())
-            {
+            if reply.is_on_chunk_boundary() && !may_begin_chunk(self.buffer.left()) {
                 return Err(bad_chunk());
             }
             let (used, read) = reply.read(self.buffer.left(), &mut piece).map_err(|_| bad_chunk())?;
@@ -281,14 +279,14 @@ impl Connection {
         (&*self.socket).write_all(&out).is_ok() && !close
     }
 
-    /// Answers a request whose body may be on its way still, and ends the connection.
+    /// Answers a request that cannot be read, and ends the connection.
     pub fn refuse(&mut self, refusal: &Refusal) {
-        self.refuse_with(&Response::from(refusal));
+        self.refuse_with(&Response::from(refusal), &Method::GET);
     }
 
-    /// As [`Connection::refuse`], with headers of its own.
-    pub fn refuse_with(&mut self, response: &Response) {
-        if self.respond(response, &Method::GET, true) {
+    /// Answers a request whose body may be on its way still, and ends the connection.
+    pub fn refuse_with(&mut self, response: &Response, method: &Method) {
+        if self.respond(response, method, true) {
             return;
         }
         // Closing now would reset the connection while the client still writes, and it would not read the answer.
@@ -364,6 +362,15 @@ fn too_long() -> Broken {
 
 fn paused() -> Broken {
     refused(StatusCode::REQUEST_TIMEOUT, "the request's body paused for too long")
+}
+
+/// Whether a chunk may begin like this. The parser would take a sign or white space around the size, and a line
+/// break or a control character in what follows it, where another reader finds the end of the line. RFC 9112 §7.1.
+fn may_begin_chunk(bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    bytes.first().is_none_or(u8::is_ascii_hexdigit)
+        && bytes.get(line.len() + 1).is_none_or(|byte| *byte == b'\n')
+        && line.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control())
 }
 
 fn bad_chunk() -> Broken {

@@ -3,7 +3,7 @@
 //! The accept loop goes on whatever a single connection does, and while descriptors or threads run out. Every
 //! connection's thread is joined, by the loop when it has ended or by [`Listener::end`].
 
-use super::http::{Connection, Response};
+use super::http::Connection;
 use crate::error::Error;
 use crate::log;
 use crate::protocol::http::Refusal;
@@ -229,7 +229,7 @@ fn spawn(socket: TcpStream, shared: &Arc<Shared>, ending: &Sender<()>) -> io::Re
             (shared.serve)(connection);
         } else {
             let reason = "too many connections; --max-connections allows more";
-            connection.refuse_with(&Response::from(&Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)));
+            connection.refuse(&Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason));
         }
     };
     thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn(serve).map(Some)
