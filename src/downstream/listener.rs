@@ -1,7 +1,7 @@
 //! The listener: an accept loop, a thread per connection, and the limits of both.
 //!
 //! The accept loop goes on whatever a single connection does, and while descriptors or threads run out. Every
-//! connection's thread is joined, by the loop when it has ended or by [`Listener::end`].
+//! connection's thread is joined, by the loop when it has ended or by [`Closed::end`].
 
 use super::http::Connection;
 use crate::error::Error;
