@@ -171,13 +171,16 @@ impl<In: Transport> Connector<In> for Dialer {
         stream.set_nodelay(true)?;
         // A write that waits comes back after this time, to look at its deadline.
         stream.set_write_timeout(Some(LONG))?;
+        if self.waits.on_long.is_some() {
+            stream.set_read_timeout(Some(LONG))?;
+        }
         // A stream may be silent for hours; only the kernel can tell whether its other end is still there.
         system::set_keepalive(stream.as_fd(), KEEP_ALIVE)?;
         let stream = Arc::new(stream);
         let handle: Weak<dyn ShutdownHandle> = Arc::<TcpStream>::downgrade(&stream);
         (details.register_shutdown)(handle)?;
         let front = self.forward.as_ref().and(details.uri.authority()).map(|authority| format!("http://{authority}"));
-        Ok(Some(Either::B(Socket { stream, waits: self.waits.clone(), buffers: Held::new(), front })))
+        Ok(Some(Either::B(Socket { stream, waits: self.waits.clone(), buffers: Held::new(), front, just_read: false })))
     }
 }
 
@@ -251,16 +254,34 @@ pub struct Socket {
     buffers: Held,
     /// What a proxy wants before the path of every request: scheme and host.
     front: Option<String>,
+    just_read: bool,
 }
 
 impl Socket {
-    fn wait(&self, timeout: NextTimeout) -> Result<(), Error> {
+    /// Reads what is there, or what comes within the time. The first wait is the read's own (`SO_RCVTIMEO`, where
+    /// there is something to tell after it), which saves a system call a message.
+    fn read(&mut self, timeout: NextTimeout) -> Result<usize, Error> {
         let allowed = self.waits.allowed(timeout);
-        if allowed.is_none() && self.waits.on_long.is_none() {
-            return Ok(()); // the read may wait itself
-        }
-        let ready = |limit| Ok((system::poll(&mut [Poll::readable(self.stream.as_fd())], limit)? > 0).then_some(()));
-        self.waits.patiently(allowed, ready)?.ok_or(Error::Timeout(timeout.reason))
+        let Self { stream, buffers, waits, .. } = self;
+        let reads_at_once = match &waits.on_long {
+            None => allowed.is_none(),
+            Some(_) => allowed.is_none_or(|all| all > LONG),
+        };
+        let mut first = reads_at_once;
+        let mut read = |limit| {
+            if !std::mem::take(&mut first) && system::poll(&mut [Poll::readable(stream.as_fd())], limit)? == 0 {
+                return Ok(None);
+            }
+            loop {
+                match (&**stream).read(buffers.lazy.input_append_buf()) {
+                    Ok(read) => return Ok(Some(read)),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        waits.patiently(allowed, &mut read)?.ok_or(Error::Timeout(timeout.reason))
     }
 
     fn write(&mut self, timeout: NextTimeout) -> Result<(), Error> {
@@ -305,23 +326,17 @@ impl Transport for Socket {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         self.write(timeout)?;
-        self.wait(timeout)?;
-        self.buffers.begins_request = true;
-        loop {
-            match (&*self.stream).read(self.buffers.lazy.input_append_buf()) {
-                Ok(read) => {
-                    self.buffers.lazy.input_appended(read);
-                    return Ok(read > 0);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let read = self.read(timeout)?;
+        self.buffers.lazy.input_appended(read);
+        (self.buffers.begins_request, self.just_read) = (true, true);
+        Ok(read > 0)
     }
 
-    /// Nothing may come between two requests: bytes are nobody's answer, the end is the end.
+    /// Nothing may come between two requests: bytes are nobody's answer, the end is the end. ureq asks after every
+    /// answer and before every request; the second time is enough.
     fn is_open(&mut self) -> bool {
-        matches!(system::poll(&mut [Poll::readable(self.stream.as_fd())], Some(Duration::ZERO)), Ok(0))
+        std::mem::take(&mut self.just_read)
+            || matches!(system::poll(&mut [Poll::readable(self.stream.as_fd())], Some(Duration::ZERO)), Ok(0))
     }
 }
 
