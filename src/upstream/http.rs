@@ -3,7 +3,8 @@
 //! Always: the user's headers go to the origin that the user named and to no other; nothing that may be a secret
 //! is in an error; a proxy is the one that the environment names for this very address.
 
-use super::socket::{Dialer, SharedTls, Unresolved, Waits};
+use super::dial::{Dialer, SharedTls, Unresolved};
+use super::waits::Waits;
 use crate::error::Error;
 use crate::log::{self, Secret};
 use crate::protocol::proxy;

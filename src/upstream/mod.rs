@@ -2,9 +2,11 @@
 //! one to it and one from it. Nothing behind a link knows which kind it is.
 
 pub mod child;
+mod dial;
 pub mod http;
 mod socket;
 pub mod sse;
+mod waits;
 
 use crate::protocol::message::Message;
 use std::sync::Arc;

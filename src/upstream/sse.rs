@@ -5,7 +5,7 @@
 //! has ended, every wait of it ends.
 
 use super::http::{self, Client, Route};
-use super::socket::Waits;
+use super::waits::Waits;
 use super::{Event, Link, Receiver, Sender, Undelivered};
 use crate::log;
 use crate::protocol::message::Message;
@@ -45,10 +45,10 @@ impl Attempt {
     /// An attempt that may take as long as one request. `on_long` is called when a POST takes long.
     #[must_use]
     pub fn new(client: Arc<Client>, on_long: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        let deadline = Instant::now() + client.remote().timeout;
+        let deadline = Instant::now().checked_add(client.remote().timeout);
         Arc::new(Self {
             client,
-            stream_waits: Arc::new(Waits::new(Some(deadline), None)),
+            stream_waits: Arc::new(Waits::new(deadline, None)),
             post_waits: Arc::new(Waits::new(None, Some(Box::new(on_long)))),
             state: Mutex::default(),
         })

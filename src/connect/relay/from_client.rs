@@ -1,0 +1,93 @@
+//! From stdin to the server: the thread that reads a message also sends it, so that none waits for another thread.
+
+use super::{Happening, Relay};
+use crate::downstream::stdio::{Input, Received};
+use crate::log;
+use crate::protocol::message::{INTERNAL_ERROR, Kind, Message};
+use crate::protocol::reconnect::ToServer;
+use crate::protocol::session::FromClient;
+use crate::upstream;
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+/// POSTs that may be under way at once. Some servers answer a POST only when the call is done: the client's next
+/// messages must get past it, or its answer to a question of that very call would never arrive.
+const POSTS: usize = 64;
+
+impl Relay {
+    /// Reads the client's messages and sends them until the input ends or another thread reads on.
+    pub fn read_client(self: Arc<Self>, mut input: Input) {
+        self.reading().threads += 1;
+        loop {
+            match input.recv() {
+                Received::End => {
+                    let _ = self.happenings.send(Happening::EndOfInput);
+                    break;
+                }
+                Received::Invalid(invalid) => {
+                    log::warning(format_args!("the client sent no message: {invalid}"));
+                    self.tell(&[Message::error(None, invalid.code, &invalid.reason)]);
+                }
+                Received::Message(message) => {
+                    let Some((sender, message)) = self.take(message) else { continue };
+                    self.reading().input = Some(input);
+                    self.post(&*sender, &message);
+                    match self.reading().input.take() {
+                        Some(back) => input = back,
+                        None => break,
+                    }
+                }
+            }
+        }
+        self.reading().threads -= 1;
+    }
+
+    /// A POST takes long: another thread reads stdin on, if nobody does.
+    pub(super) fn read_on(self: &Arc<Self>) {
+        let mut reading = self.reading();
+        if reading.threads >= POSTS {
+            return;
+        }
+        let Some(input) = reading.input.take() else { return };
+        drop(reading);
+        let relay = self.clone();
+        let reader = thread::Builder::new().name("client".into()).spawn(move || relay.read_client(input));
+        if let Err(error) = reader {
+            // The input went with the closure: to the client this looks as if we had ended.
+            log::error(format_args!("cannot start a thread: {error}"));
+            let _ = self.happenings.send(Happening::EndOfInput);
+        }
+    }
+
+    /// Decides what becomes of a message of the client; gives it back if it is to be sent now.
+    fn take(&self, message: Message) -> Option<(Arc<dyn upstream::Sender>, Message)> {
+        let mut state = self.state();
+        if state.stopping {
+            let Kind::Request { id, .. } = message.kind() else { return None };
+            let refusal = Message::error(Some(id), INTERNAL_ERROR, "the proxy is stopping");
+            drop(state);
+            self.tell(&[refusal]);
+            return None;
+        }
+        let (answer, dropped) = match state.session.from_client(&message) {
+            FromClient::Answer(answer) => (Some(answer), None),
+            FromClient::Drop(why) => (None, Some(why)),
+            FromClient::Forward => match state.reconnect.client(message, Instant::now()) {
+                ToServer::Send(message) => return state.sender.clone().map(|sender| (sender, message)),
+                ToServer::Wait => {
+                    let _ = self.wake.send(());
+                    (None, None)
+                }
+                ToServer::Drop => (None, Some("there is no connection to the server")),
+                ToServer::Refuse(message, why) => (state.session.undelivered(&message, &why), None),
+            },
+        };
+        drop(state);
+        if let Some(why) = dropped {
+            log::debug(format_args!("a message of the client is dropped: {why}"));
+        }
+        self.tell(answer.as_slice());
+        None
+    }
+}
