@@ -90,7 +90,7 @@ impl Command {
             let pid = child.id();
             Ok((child, pid))
         })?;
-        let stdin = child.stdin.take().map(Arc::new);
+        let stdin = child.stdin.take();
         let shared = Arc::new(Shared {
             pid: child.id(),
             limits,
@@ -156,7 +156,7 @@ struct Shared {
 
 /// The way to the server.
 struct Input {
-    stdin: Option<Arc<ChildStdin>>,
+    stdin: Option<ChildStdin>,
     /// What stdin did not take yet, from `written` on.
     waiting: Vec<u8>,
     written: usize,
@@ -227,7 +227,7 @@ impl Input {
             self.waiting.push(b'\n');
             return Ok(true); // the receiver knows already
         }
-        let Some(mut stdin) = self.stdin.as_deref() else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let Some(mut stdin) = self.stdin.as_ref() else { return Err(io::ErrorKind::BrokenPipe.into()) };
         let mut done = 0;
         while done <= line.len() {
             let rest = [IoSlice::new(&line[done..]), IoSlice::new(b"\n")];
@@ -246,11 +246,19 @@ impl Input {
 
     /// Writes what waits, as far as stdin takes it.
     fn write_waiting(&mut self) {
-        let Some(mut stdin) = self.stdin.as_deref() else { return };
+        let Some(mut stdin) = self.stdin.as_ref() else { return };
         while self.written < self.waiting.len() {
             match retried(|| stdin.write(&self.waiting[self.written..])) {
                 Ok(written) => self.written += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // What is written is let go once it is the larger part: else it would grow for ever while a
+                    // server reads, but never catches up.
+                    if self.written > self.waiting.len() / 2 {
+                        self.waiting.drain(..self.written);
+                        self.written = 0;
+                    }
+                    return;
+                }
                 Err(_) => {
                     self.stdin = None;
                     break;
@@ -524,5 +532,30 @@ fn describe(status: ExitStatus) -> String {
             format!("the server was ended by signal {number} ({})", system::signal_name(number))
         }
         (None, None) => "the server ended".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_let_go_when_it_is_written() {
+        let (mut server, pipe) = io::pipe().unwrap();
+        system::set_nonblocking(pipe.as_fd()).unwrap();
+        let stdin = Some(ChildStdin::from(OwnedFd::from(pipe)));
+        let mut input = Input { stdin, waiting: Vec::new(), written: 0 };
+        let line = [b'x'; 4095];
+        while input.waiting() < 1 << 20 {
+            input.write_line(&line).unwrap();
+        }
+        // The server reads as fast as it is written to, so that there is always something waiting.
+        for _ in 0..2000 {
+            server.read_exact(&mut [0; 4096]).unwrap();
+            input.write_waiting();
+            input.write_line(&line).unwrap();
+            assert!(input.waiting() > 0);
+        }
+        assert!(input.waiting.len() <= 4 << 20, "{} bytes are kept", input.waiting.len());
     }
 }
