@@ -367,6 +367,22 @@ fn a_server_that_closes_its_output_ends_its_session_and_no_other() {
 }
 
 #[test]
+fn a_server_that_closes_its_input_leaves_no_request_unanswered() {
+    let served = Served::script(&[], "read -r line; : >$HERE/read-$$; sleep 0.5; exec <&-; while :; do sleep 1000; done");
+    let client = Client::open(&served.address());
+    assert_eq!(client.post(&initialize(1)), 202);
+    served.wait_for_notes(1, "read");
+    // More than a pipe takes: it waits when the input is closed.
+    assert_eq!(client.post(&request(2, "tools/list", &format!("[\"{}\"]", "x".repeat(200_000)))), 202);
+    for id in [1, 2] {
+        assert!(client.message(&format!("\"id\":{id},")).contains("\"error\""));
+    }
+    client.wait_for_end(BOUND + SLACK);
+    served.process.signal("TERM");
+    ended("TERM, after a server closed its input", served, 0, Instant::now(), BOUND);
+}
+
+#[test]
 fn a_server_starts_as_if_its_user_had_started_it() {
     // Descriptors, and signals without those that a C library keeps for itself (from 32 on).
     let look = "ls /proc/self/fd | wc -l; \

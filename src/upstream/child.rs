@@ -201,6 +201,7 @@ impl Sender for Shared {
             }
             Err(_) => {
                 input.stdin = None;
+                self.ask(stop::POLITELY); // it will never be asked anything again
                 gone("the server has closed its stdin")
             }
         }
@@ -354,8 +355,12 @@ impl Output {
     fn write_stdin(&mut self) {
         let mut input = self.shared.input();
         input.write_waiting();
-        let more = input.waiting() > 0;
+        let more = input.stdin.is_some() && input.waiting() > 0;
         self.shared.backlog.store(more, Ordering::Release);
+        if input.stdin.is_none() {
+            // What waited is lost. Only the end of the server answers the requests in it.
+            self.shared.ask(stop::POLITELY);
+        }
         match (&input.stdin, more, self.stdin_watched) {
             (Some(stdin), true, false) => self.stdin_watched = self.watch.writable(stdin.as_fd(), STDIN).is_ok(),
             (Some(stdin), false, true) => {
