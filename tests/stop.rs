@@ -7,7 +7,7 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
@@ -233,6 +233,34 @@ fn a_client_that_does_not_read_does_not_hold_us_up() {
     ended("TERM, a client that does not read", served, 0, start, BOUND);
 }
 
+/// Says more than a socket takes, and then waits for the end of its input.
+const TALKS: &str = "printf '{\"jsonrpc\":\"2.0\",\"method\":\"x\",\"params\":[\"'; head -c 16000000 /dev/zero | tr '\\0' x; \
+                     echo '\"]}'; : >$HERE/said-$$; cat >/dev/null";
+
+#[test]
+fn what_was_said_before_the_end_is_heard_and_streams_end_whole() {
+    let served = Served::script(&[], &format!("read -r line && {{ {TALKS}; }}"));
+    let address = served.address();
+    let quick: Vec<TcpStream> = (0..20).map(|_| unread(&address)).collect();
+    let slow = unread(&address);
+    let mut lines = BufReader::with_capacity(1, &slow).lines().map(Result::unwrap);
+    let endpoint = lines.find_map(|line| line.strip_prefix("data: ").map(str::to_owned)).unwrap();
+    let (mut post, message) = (TcpStream::connect(&address).unwrap(), initialize(1));
+    let length = message.len();
+    write!(post, "POST {endpoint} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n{message}").unwrap();
+    served.wait_for_notes(1, "said");
+    served.process.signal("TERM");
+    wait_until("its servers have ended", SOON, || served.marked().is_empty());
+    for (name, mut stream) in [("slow", slow)].into_iter().chain(quick.into_iter().map(|stream| ("quick", stream))) {
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).unwrap();
+        let end = String::from_utf8_lossy(&heard[heard.len().saturating_sub(300)..]).into_owned();
+        assert!(end.ends_with("\r\n0\r\n\r\n"), "{name}: {end:?}");
+        assert!(name == "quick" || end.contains("\"id\":1,"), "{name}: {end:?}");
+    }
+    ended("TERM, streams that end whole", served, 0, Instant::now(), BOUND);
+}
+
 /// A session whose client reads nothing.
 fn unread(address: &str) -> TcpStream {
     let mut socket = TcpStream::connect(address).unwrap();
@@ -368,7 +396,8 @@ fn a_server_that_closes_its_output_ends_its_session_and_no_other() {
 
 #[test]
 fn a_server_that_closes_its_input_leaves_no_request_unanswered() {
-    let served = Served::script(&[], "read -r line; : >$HERE/read-$$; sleep 0.5; exec <&-; while :; do sleep 1000; done");
+    let served =
+        Served::script(&[], "read -r line; : >$HERE/read-$$; sleep 0.5; exec <&-; while :; do sleep 1000; done");
     let client = Client::open(&served.address());
     assert_eq!(client.post(&initialize(1)), 202);
     served.wait_for_notes(1, "read");

@@ -46,7 +46,10 @@ struct State {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
+    /// What waits is still sent, and what is said now.
     Ending,
+    /// The end itself is said; nothing can follow it.
+    Ended,
     Broken,
 }
 
@@ -144,18 +147,21 @@ impl Stream {
                 if state.write_waiting(&self.socket).is_err() {
                     return Over::Gone;
                 }
-                let waiting = state.waiting.len() > state.written;
-                if state.phase == Phase::Ending && !waiting {
-                    state.phase = Phase::Broken; // from here on nothing is taken that would not be sent
-                    return self.finish();
+                if state.phase == Phase::Ending && !state.is_waiting() {
+                    state.phase = Phase::Ended;
+                    state.write(&self.socket, self.framing.end());
                 }
-                (waiting, state.phase)
+                if state.phase == Phase::Ended && !state.is_waiting() {
+                    let _ = self.socket.shutdown(Shutdown::Write);
+                    return Over::Ended;
+                }
+                (state.is_waiting(), state.phase)
             };
             let now = Instant::now();
             match phase {
                 Phase::Broken => return Over::Gone,
-                Phase::Ending if end_by.is_some_and(|by| by <= now) => return Over::Gone,
-                Phase::Ending => end_by = end_by.or(Some(now + END_TIMEOUT)),
+                Phase::Ending | Phase::Ended if end_by.is_some_and(|by| by <= now) => return Over::Gone,
+                Phase::Ending | Phase::Ended => end_by = end_by.or(Some(now + END_TIMEOUT)),
                 Phase::Open if comment_at <= now => {
                     comment_at = now + self.keep_alive;
                     if !waiting {
@@ -167,20 +173,26 @@ impl Stream {
                 }
                 Phase::Open => {}
             }
-            if self.wait(waiting, end_by.unwrap_or(comment_at) - now) == Some(Over::Gone) {
+            if self.wait(waiting, phase, end_by.unwrap_or(comment_at) - now) == Some(Over::Gone) {
                 return Over::Gone;
             }
         }
     }
 
-    /// Waits for room, for the client's end, or for a wake.
-    fn wait(&self, waiting: bool, limit: Duration) -> Option<Over> {
+    /// Waits for room, for the client's end, or for a wake. At the end the client need not be there to send, only
+    /// to read.
+    fn wait(&self, waiting: bool, phase: Phase, limit: Duration) -> Option<Over> {
         let socket = self.socket.as_fd();
-        let poll = if waiting { Poll::both(socket) } else { Poll::readable(socket) };
+        let poll = match phase {
+            Phase::Open if !waiting => Poll::readable(socket),
+            Phase::Open => Poll::both(socket),
+            _ => Poll::writable(socket),
+        };
         let mut polls = [poll, Poll::readable(self.waker.as_fd())];
         system::poll(&mut polls, Some(limit)).ok()?;
         if polls[1].is_readable() {
             self.waker.clear();
+            return None; // the phase may be another one now
         }
         if !polls[0].is_readable() {
             return None;
@@ -195,14 +207,6 @@ impl Stream {
         }
     }
 
-    fn finish(&self) -> Over {
-        if self.framing == Framing::Chunks {
-            let _ = system::send_now(self.socket.as_fd(), &[IoSlice::new(b"0\r\n\r\n")]);
-        }
-        let _ = self.socket.shutdown(Shutdown::Write);
-        Over::Ended
-    }
-
     /// The lock is held for writes that do not wait, never longer.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -212,7 +216,7 @@ impl Stream {
         let mut size = String::new();
         let parts = self.framing.frame(event, &mut size);
         let mut state = self.state();
-        if state.phase == Phase::Broken {
+        if matches!(state.phase, Phase::Ended | Phase::Broken) {
             return false;
         }
         let waited = state.waiting.len() - state.written;
@@ -245,9 +249,21 @@ impl Framing {
             Self::Close => [b"", event, b""],
         }
     }
+
+    /// What tells the client that the stream has ended.
+    fn end(self) -> [&'static [u8]; 3] {
+        match self {
+            Self::Chunks => [b"0\r\n\r\n", b"", b""],
+            Self::Close => [b""; 3],
+        }
+    }
 }
 
 impl State {
+    fn is_waiting(&self) -> bool {
+        self.waiting.len() > self.written
+    }
+
     /// Writes what the socket takes of `parts` at once; says whether the stream's thread has something to do.
     fn write(&mut self, socket: &TcpStream, parts: [&[u8]; 3]) -> bool {
         let mut slices = parts.map(IoSlice::new);
