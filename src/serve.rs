@@ -81,7 +81,7 @@ pub fn run(options: Options) -> Result<u8, Error> {
         allow_origins: options.allow_origins.clone(),
         expose_headers: options.expose_headers.clone(),
     };
-    let house = Arc::new(House { options, rules, notices: Mutex::new(notices), state: Mutex::default() });
+    let house = Arc::new(House { options, rules, notices, state: Mutex::default() });
     house.prepare_spare()?;
     let listener = {
         let house = house.clone();
@@ -147,7 +147,7 @@ const STOPPING: &str = "mcp-proxy is stopping";
 struct House {
     options: Options,
     rules: Rules,
-    notices: Mutex<mpsc::Sender<Notice>>,
+    notices: mpsc::Sender<Notice>,
     state: Mutex<State>,
 }
 
@@ -412,7 +412,7 @@ impl House {
             Of::Nobody | Of::Ended => {}
         }
         self.state().servers -= 1;
-        let _ = self.notices.lock().unwrap_or_else(PoisonError::into_inner).send(Notice::ServerGone);
+        let _ = self.notices.send(Notice::ServerGone);
     }
 
     fn stop_servers(&self) {
