@@ -129,7 +129,7 @@ fn stop(house: &House, listener: Listener, inbox: &mpsc::Receiver<Notice>) -> u8
         }
     }
     let left: Vec<_> = house.state().sessions.drain().collect();
-    for (_, session) in left {
+    for session in left.into_iter().filter_map(|(_, session)| session) {
         session.end(STOPPING);
     }
     listener.end();
@@ -155,7 +155,8 @@ struct House {
 struct State {
     stopping: bool,
     spare: Option<Arc<Server>>,
-    sessions: HashMap<String, Arc<Session>>,
+    /// Every session by its id; `None` while its server is being found.
+    sessions: HashMap<String, Option<Arc<Session>>>,
     /// The way to every server whose thread runs, the spare's too.
     senders: HashMap<u64, Arc<dyn Sender>>,
     servers: usize,
@@ -251,7 +252,7 @@ impl House {
 impl House {
     /// A message of a client for its session; its answer comes on the session's stream.
     fn post(&self, session: &str, body: Vec<u8>) -> Result<(), Refusal> {
-        let session = self.state().sessions.get(session).cloned();
+        let session = self.state().sessions.get(session).cloned().flatten();
         let unknown = || Refusal::new(StatusCode::NOT_FOUND, "there is no such session, or it has ended");
         let session = session.ok_or_else(unknown)?;
         for message in Message::parse_all(body)? {
@@ -266,13 +267,29 @@ impl House {
         connection: &mut Connection,
         request: &Request<()>,
     ) -> Result<Arc<Session>, Refusal> {
-        let unavailable = |reason: &str| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason);
-        if self.state().sessions.len() >= self.options.sessions {
-            return Err(unavailable("too many sessions; --max-sessions allows more"));
-        }
         let id = system::random_id().map_err(|_| unavailable("there is no randomness for a session id"))?;
+        {
+            let mut state = self.state();
+            if state.sessions.len() >= self.options.sessions {
+                return Err(unavailable("too many sessions; --max-sessions allows more"));
+            }
+            state.sessions.insert(id.clone(), None); // the place is taken before anything is started for it
+        }
+        let opened = self.begin_session(&id, connection, request);
+        if opened.is_err() {
+            self.state().sessions.remove(&id);
+        }
+        opened
+    }
+
+    fn begin_session(
+        self: &Arc<Self>,
+        id: &str,
+        connection: &mut Connection,
+        request: &Request<()>,
+    ) -> Result<Arc<Session>, Refusal> {
         let mut events = Vec::new();
-        sse::encode(&mut events, "endpoint", None, endpoint(&id).as_bytes());
+        sse::encode(&mut events, "endpoint", None, endpoint(id).as_bytes());
         let old = request.version() == Version::HTTP_10;
         loop {
             let stream = Stream::new(connection, &self.options.limits, old, &self.rules.cors(request), &events);
@@ -282,13 +299,12 @@ impl House {
                 unavailable(&error.to_string())
             })?;
             let book = Mutex::new(session::Session::new(self.options.open_requests));
-            let session = Arc::new(Session { id: id.clone(), book, stream, sender: server.sender.clone() });
+            let session = Arc::new(Session { id: id.into(), book, stream, sender: server.sender.clone() });
             // The client learns the id only later, so nobody finds the session before it has its server.
-            self.state().sessions.insert(id.clone(), session.clone());
+            self.state().sessions.insert(id.into(), Some(session.clone()));
             if server.give_to(&session) {
                 return Ok(session);
-            }
-            self.state().sessions.remove(&id); // the spare has ended meanwhile
+            } // else: the spare has ended meanwhile
         }
     }
 
@@ -448,6 +464,10 @@ impl House {
             env!("CARGO_PKG_VERSION"),
         )
     }
+}
+
+fn unavailable(reason: &str) -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)
 }
 
 impl Session {
