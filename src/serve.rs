@@ -155,6 +155,8 @@ struct House {
 struct State {
     stopping: bool,
     spare: Option<Arc<Server>>,
+    /// Whether a spare is being started.
+    preparing: bool,
     /// Every session by its id; `None` while its server is being found.
     sessions: HashMap<String, Option<Arc<Session>>>,
     /// The way to every server whose thread runs, the spare's too.
@@ -332,23 +334,20 @@ impl House {
         spare.map_or_else(|| self.start_server(), Ok)
     }
 
-    /// Starts a server ahead for the next session, unless there is one.
+    /// Starts a server ahead for the next session, unless there is one or another thread is about to.
     fn prepare_spare(self: &Arc<Self>) -> Result<(), Error> {
-        let enough = {
-            let state = self.state();
-            state.stopping || state.spare.is_some() || state.sessions.len() >= self.options.sessions
-        };
-        if enough {
-            return Ok(());
+        {
+            let mut state = self.state();
+            let full = state.sessions.len() >= self.options.sessions;
+            if state.stopping || state.preparing || state.spare.is_some() || full {
+                return Ok(());
+            }
+            state.preparing = true;
         }
-        let server = self.start_server()?;
+        let started = self.start_server();
         let mut state = self.state();
-        if state.spare.is_some() {
-            drop(state);
-            server.sender.stop(); // another session's thread was faster
-        } else {
-            state.spare = Some(server);
-        }
+        state.preparing = false;
+        state.spare = Some(started?);
         Ok(())
     }
 

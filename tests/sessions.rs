@@ -1,4 +1,4 @@
-//! Many clients at the same moment: as many sessions as the limit says and no more.
+//! Many clients at the same moment: as many sessions as the limit says and no more, and no server that nobody needs.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -41,4 +41,15 @@ fn the_limit_of_sessions_is_exact() {
         });
         wait_until("they are free again", SOON, || shells(&served) <= 1);
     }
+}
+
+#[test]
+fn one_spare_is_started_for_many_clients() {
+    let served = Served::script(&[], ": >$HERE/started-$$; cat >/dev/null");
+    let clients = open_at_once(&served, 24);
+    assert_eq!(clients.len(), 24);
+    served.wait_for_notes(25, "started");
+    wait_until("a server a client and the spare", SOON, || shells(&served) == 25);
+    let log = served.process.stderr();
+    assert!(!log.contains("before a client came"), "{log}");
 }
