@@ -87,7 +87,10 @@ pub fn run(options: Options) -> Result<u8, Error> {
         let house = house.clone();
         Listener::start(sockets, limits, move |connection| house.serve(connection))
     };
-    let listener = listener.inspect_err(|_| house.kill_servers())?;
+    let listener = listener.inspect_err(|_| {
+        house.kill_servers();
+        system::kill_orphans(); // at once: nobody waits for the spare now
+    })?;
     for address in addresses {
         log::info(format_args!("listening on http://{address}/sse"));
     }
@@ -118,7 +121,7 @@ fn stop(house: &House, listener: Listener, inbox: &mpsc::Receiver<Notice>) -> u8
     let deadline = Instant::now() + house.options.stop_timeout + KILL_TIMEOUT;
     house.stop_servers();
     let listener = listener.close();
-    while house.state().servers > 0 {
+    while !house.state().senders.is_empty() {
         match inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Notice::Stop(number)) => {
                 status = u8::try_from(128 + number).unwrap_or(1);
@@ -159,9 +162,8 @@ struct State {
     preparing: bool,
     /// Every session by its id; `None` while its server is being found.
     sessions: HashMap<String, Option<Arc<Session>>>,
-    /// The way to every server whose thread runs, the spare's too.
+    /// The way to every server that has not ended, the spare's too.
     senders: HashMap<u64, Arc<dyn Sender>>,
-    servers: usize,
     next: u64,
     threads: Vec<JoinHandle<()>>,
     last_activity: Option<SystemTime>,
@@ -358,22 +360,18 @@ impl House {
             stop_timeout: self.options.stop_timeout,
         };
         let Link { sender, receiver } = self.options.command.start(limits)?;
-        let mut state = self.state();
-        if state.stopping {
-            return Err(Error::Failed(STOPPING.into())); // dropping the link ends the process
-        }
-        state.next += 1;
-        let number = state.next;
-        let server = Arc::new(Server { sender: sender.clone(), number, of: Mutex::new(Of::Nobody) });
+        let number = self.count_server(&sender)?; // dropping the link ends the process
+        let server = Arc::new(Server { sender, number, of: Mutex::new(Of::Nobody) });
         let thread = {
             let (house, server) = (self.clone(), server.clone());
             let listen = move || house.listen(&server, receiver);
             thread::Builder::new().name("server".into()).stack_size(STACK_BYTES).spawn(listen)
         };
-        let explain = |error| Error::Failed(format!("cannot start a thread for the server: {}", log::cause(&error)));
-        let thread = thread.map_err(explain)?;
-        state.servers += 1;
-        state.senders.insert(number, sender);
+        let thread = thread.map_err(|error| {
+            self.discount_server(number);
+            Error::Failed(format!("cannot start a thread for the server: {}", log::cause(&error)))
+        })?;
+        let mut state = self.state();
         let (ended, mut running): (Vec<_>, Vec<_>) =
             std::mem::take(&mut state.threads).into_iter().partition(JoinHandle::is_finished);
         running.push(thread);
@@ -383,6 +381,23 @@ impl House {
             let _ = thread.join();
         }
         Ok(server)
+    }
+
+    /// From here on the stop knows of the server, and waits for it.
+    fn count_server(&self, sender: &Arc<dyn Sender>) -> Result<u64, Error> {
+        let mut state = self.state();
+        if state.stopping {
+            return Err(Error::Failed(STOPPING.into()));
+        }
+        state.next += 1;
+        let number = state.next;
+        state.senders.insert(number, sender.clone());
+        Ok(number)
+    }
+
+    fn discount_server(&self, number: u64) {
+        self.state().senders.remove(&number);
+        let _ = self.notices.send(Notice::ServerGone);
     }
 
     /// Hands on what a server says, on the server's own thread, until it has ended.
@@ -402,7 +417,6 @@ impl House {
         };
         let owner = std::mem::replace(&mut *server.of(), Of::Ended);
         let mut state = self.state();
-        state.senders.remove(&server.number);
         if state.spare.as_ref().is_some_and(|spare| spare.number == server.number) {
             state.spare = None;
         }
@@ -426,8 +440,7 @@ impl House {
             Of::Nobody if !stopping => log::warning(format_args!("{how} before a client came")),
             Of::Nobody | Of::Ended => {}
         }
-        self.state().servers -= 1;
-        let _ = self.notices.send(Notice::ServerGone);
+        self.discount_server(server.number);
     }
 
     fn stop_servers(&self) {
@@ -454,11 +467,11 @@ impl House {
         let state = self.state();
         let activity = state.last_activity.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         let activity = activity.map_or("null".into(), |since| format!("{:?}", time::rfc3339(since)));
-        let server = if state.servers > 0 { "running" } else { "ended" };
+        let server = if state.senders.is_empty() { "ended" } else { "running" };
         format!(
             r#"{{"api_last_activity":{activity},"active_sse_connections":{},"server_instances":{{"default":"{server}"}},"servers":{},"sessions":{},"version":"{}"}}"#,
             state.sessions.len(),
-            state.servers,
+            state.senders.len(),
             state.sessions.len(),
             env!("CARGO_PKG_VERSION"),
         )
