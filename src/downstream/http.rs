@@ -269,7 +269,9 @@ impl Connection {
     /// Answers the request; says whether the connection can go on.
     pub fn respond(&mut self, response: &Response, method: &Method, close: bool) -> bool {
         let mut out = start(response.status, &response.headers, close);
-        if response.status != StatusCode::NO_CONTENT {
+        if response.body.is_empty() && response.status != StatusCode::NO_CONTENT {
+            out.extend_from_slice(b"content-length: 0\r\n");
+        } else if response.status != StatusCode::NO_CONTENT {
             out.extend_from_slice(format!("content-length: {}\r\n", response.body.len()).as_bytes());
         }
         out.extend_from_slice(b"\r\n");
@@ -338,8 +340,9 @@ impl Connection {
 #[must_use]
 pub fn start(status: StatusCode, headers: &[(HeaderName, HeaderValue)], close: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
-    let reason = status.canonical_reason().unwrap_or_default();
-    out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
+    for part in ["HTTP/1.1 ", status.as_str(), " ", status.canonical_reason().unwrap_or_default(), "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
     for (name, value) in headers {
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
