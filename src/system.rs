@@ -348,25 +348,21 @@ pub fn receive_now(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usiz
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
-/// A connection whose peer has not acknowledged what we sent for so long is broken. Without it, a client whose
-/// plug was pulled would be noticed after a quarter of an hour.
-///
-/// # Errors
-/// Those of setsockopt(2).
-pub fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
-    let wait_ms = libc::c_uint::try_from(timeout.as_millis()).unwrap_or(libc::c_uint::MAX);
-    let size = libc::socklen_t::try_from(size_of_val(&wait_ms)).map_err(io::Error::other)?;
-    // SAFETY: the option takes one unsigned integer, which lives on this stack.
-    let done = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_USER_TIMEOUT,
-            (&raw const wait_ms).cast(),
-            size,
-        )
+/// Whether a connection's peer has acknowledged nothing for so long although we asked it again. Without this, a
+/// client whose plug was pulled would be noticed after a quarter of an hour. One that only does not read goes on
+/// acknowledging; `TCP_USER_TIMEOUT` would take it for one that has gone.
+#[must_use]
+pub fn is_silent(socket: BorrowedFd<'_>, limit: Duration) -> bool {
+    // SAFETY: all zeroes is a valid value of the structure, which is ours and as long as is said.
+    let (done, info) = unsafe {
+        let mut info: libc::tcp_info = std::mem::zeroed();
+        let mut size = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).unwrap_or(0);
+        let place = (&raw mut info).cast();
+        (libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut size), info)
     };
-    check(done).map(drop)
+    // A first probe may be under way at this moment.
+    let asked_again = info.tcpi_retransmits > 0 || info.tcpi_probes > 1;
+    done == 0 && asked_again && Duration::from_millis(info.tcpi_last_ack_recv.into()) >= limit
 }
 
 /// Overwrites `secrets` in our own command line, so that no list of processes shows them from here on.

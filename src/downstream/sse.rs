@@ -78,8 +78,6 @@ impl Stream {
         events: &[u8],
     ) -> io::Result<Self> {
         let socket = connection.socket();
-        // Half of the time until a comment is sent, half until it must have been acknowledged.
-        system::set_user_timeout(socket.as_fd(), limits.keep_alive / 2)?;
         let framing = if http10 { Framing::Close } else { Framing::Chunks };
         let mut headers = vec![
             (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -98,6 +96,7 @@ impl Stream {
         Ok(Self {
             socket,
             waker: Waker::new()?,
+            // Half of the time until a comment is sent, half until it must have been acknowledged.
             keep_alive: limits.keep_alive / 2,
             limit: limits.stream_bytes,
             framing,
@@ -164,6 +163,9 @@ impl Stream {
                 Phase::Ending | Phase::Ended => end_by = end_by.or(Some(now + END_TIMEOUT)),
                 Phase::Open if comment_at <= now => {
                     comment_at = now + self.keep_alive;
+                    if system::is_silent(self.socket.as_fd(), self.keep_alive) {
+                        return Over::Gone;
+                    }
                     if !waiting {
                         let mut comment = Vec::new();
                         sse::encode_comment(&mut comment, "");
