@@ -393,6 +393,7 @@ impl Output {
         }
         let wait = match &self.phase {
             Phase::Killing { until } if *until <= now => {
+                system::forget_child(pid); // whenever it does end, nobody but the signals' thread is there to wait
                 self.phase = Phase::Ended("the server cannot be killed".into());
                 Some(Duration::ZERO)
             }
