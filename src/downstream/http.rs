@@ -314,15 +314,16 @@ impl Connection {
     /// Reads once into the buffer; says whether anything came within the limit.
     fn read(&mut self, least: usize, limit: Duration) -> Result<bool, Broken> {
         self.set_read_timeout(limit)?;
-        let result = (&*self.socket).read(self.buffer.room(least));
-        match result {
-            Ok(read @ 1..) => {
-                self.buffer.filled += read;
-                Ok(true)
+        loop {
+            match (&*self.socket).read(self.buffer.room(least)) {
+                Ok(read @ 1..) => {
+                    self.buffer.filled += read;
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Ok(_) | Err(_) => return Err(Broken::Gone),
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Ok(_) | Err(_) => Err(Broken::Gone),
         }
     }
 
