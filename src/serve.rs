@@ -277,6 +277,10 @@ impl House {
             if state.sessions.len() >= self.options.sessions {
                 return Err(unavailable("too many sessions; --max-sessions allows more"));
             }
+            // As many sessions again may be over, and one server is spare.
+            if state.senders.len() > self.options.sessions.saturating_mul(2) {
+                return Err(unavailable("too many servers of earlier sessions have not ended yet"));
+            }
             state.sessions.insert(id.clone(), None); // the place is taken before anything is started for it
         }
         let opened = self.begin_session(&id, connection, request);

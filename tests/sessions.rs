@@ -53,3 +53,15 @@ fn one_spare_is_started_for_many_clients() {
     let log = served.process.stderr();
     assert!(!log.contains("before a client came"), "{log}");
 }
+
+#[test]
+fn servers_that_take_their_time_to_end_are_not_piled_up() {
+    let options = ["--max-sessions", "2", "--stop-timeout", "60"];
+    let served = Served::script(&options, "trap '' TERM; : >$HERE/started-$$; while :; do sleep 1000; done");
+    for _ in 0..20 {
+        let _ = Client::try_open(&served.address()); // and gone again
+        assert!(shells(&served) <= 5, "{:?}", served.marked());
+    }
+    let refused = Client::try_open(&served.address()).map(drop);
+    assert!(refused.is_err_and(|status| status.contains(" 503 ")));
+}
