@@ -288,9 +288,7 @@ impl Connection {
 
     /// Answers a request whose body may be on its way still, and ends the connection.
     pub fn refuse_with(&mut self, response: &Response, method: &Method) {
-        if self.respond(response, method, true) {
-            return;
-        }
+        self.respond(response, method, true);
         // Closing now would reset the connection while the client still writes, and it would not read the answer.
         let _ = self.socket.shutdown(Shutdown::Write);
         let deadline = Instant::now() + LINGER;
