@@ -168,6 +168,7 @@ impl Closed {
 /// The accept loop; gives the threads that were still running at its end.
 fn accept(sockets: &[TcpListener], shared: &Arc<Shared>, ending: &Sender<()>) -> Vec<JoinHandle<()>> {
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    let mut tired = false;
     loop {
         let mut polls: Vec<Poll<'_>> = sockets.iter().map(|socket| Poll::readable(socket.as_fd())).collect();
         polls.push(Poll::readable(shared.waker.as_fd()));
@@ -176,14 +177,16 @@ fn accept(sockets: &[TcpListener], shared: &Arc<Shared>, ending: &Sender<()>) ->
             return threads;
         }
         threads = join_ended(threads);
-        let mut tired = !ready;
+        let was_tired = std::mem::replace(&mut tired, !ready);
         for (socket, _) in sockets.iter().zip(polls).filter(|(_, poll)| poll.is_readable()) {
             let accepted = socket.accept().and_then(|(socket, _)| spawn(socket, shared, ending));
             match accepted {
                 Ok(thread) => threads.extend(thread),
                 Err(error) if is_the_peers_fault(&error) => {}
                 Err(error) => {
-                    log::warning(format_args!("cannot accept a connection: {}", log::cause(&error)));
+                    if !was_tired {
+                        log::warning(format_args!("cannot accept a connection: {}", log::cause(&error)));
+                    }
                     tired = true;
                 }
             }
