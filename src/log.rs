@@ -1,9 +1,15 @@
 //! One line an event, to stderr. Everything that may hold a secret passes through this file:
 //! values are kept in [`Secret`], addresses are shown by [`address`], foreign text by [`shortened`].
+//!
+//! Always: a stderr that nobody reads costs lines, never more than a moment of anybody's time.
 
+use crate::system::{self, Poll};
 use std::fmt;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// How important a line is; the names are those of `--log-level`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +29,21 @@ pub enum Level {
 
 static LEAST: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
+/// What stderr, shared by all threads, did not take.
+static LOST: Mutex<Lost> = Mutex::new(Lost { lines: 0, is_cut: false });
+
+/// How long we wait once for a reader that is slow. After that it gets what it has room for.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// A pipe that is ready takes so many bytes without a wait (PIPE_BUF of pipe(7)).
+const READY_BYTES: usize = 4096;
+
+struct Lost {
+    /// Lines since stderr took one.
+    lines: usize,
+    /// The last one was begun.
+    is_cut: bool,
+}
+
 /// Lines below `level` are left out from now on.
 pub fn set_level(level: Level) {
     LEAST.store(level as u8, Ordering::Relaxed);
@@ -41,8 +62,12 @@ pub fn line(level: Level, text: fmt::Arguments<'_>) {
         Level::Error => "error",
         Level::Critical => "critical",
     };
-    let text = format!("mcp-proxy: {name}: {text}\n");
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    write(format!("mcp-proxy: {name}: {text}\n").as_bytes());
+}
+
+/// Why the program ends: its last line, whatever the level.
+pub fn last(text: fmt::Arguments<'_>) {
+    write(format!("mcp-proxy: {text}\n").as_bytes());
 }
 
 /// A line for developers.
@@ -70,7 +95,32 @@ pub fn foreign(line: &[u8]) {
     let mut text = Vec::with_capacity(line.len() + 1);
     text.extend_from_slice(line);
     text.push(b'\n');
-    let _ = std::io::stderr().lock().write_all(&text);
+    write(&text);
+}
+
+/// Writes a line, or counts it as lost.
+fn write(line: &[u8]) {
+    let mut lost = LOST.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut stderr = std::io::stderr().lock();
+    if lost.lines > 0 && is_ready(&stderr, Duration::ZERO) {
+        let end = if lost.is_cut { "\n" } else { "" };
+        let told = format!("{end}mcp-proxy: warning: {} lines are left out, since nobody read them\n", lost.lines);
+        let _ = stderr.write_all(told.as_bytes());
+        *lost = Lost { lines: 0, is_cut: false };
+    }
+    for (at, part) in line.chunks(READY_BYTES).enumerate() {
+        if !is_ready(&stderr, if lost.lines == 0 { PATIENCE } else { Duration::ZERO }) {
+            lost.lines += 1;
+            lost.is_cut |= at > 0;
+            return;
+        }
+        let _ = stderr.write_all(part);
+    }
+}
+
+/// Whether stderr takes [`READY_BYTES`] without a wait, or fails without one.
+fn is_ready(stderr: &impl AsFd, timeout: Duration) -> bool {
+    system::poll(&mut [Poll::writable(stderr.as_fd())], Some(timeout)).is_ok_and(|ready| ready > 0)
 }
 
 /// What the operating system says of an error, without its number.

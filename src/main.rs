@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let status = run().unwrap_or_else(|error| {
-        let _ = std::io::stderr().write_all(format!("mcp-proxy: {error}\n").as_bytes());
+        log::last(format_args!("{error}"));
         error.status()
     });
     ExitCode::from(status)

@@ -164,8 +164,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 /// How high a module stands. It may name modules that stand lower, and no others.
 fn height(module: &str) -> usize {
     let layers: [&[&str]; 7] = [
-        &["error", "log"],
-        &["system", "protocol"],
+        &["error", "system"],
+        &["log", "protocol"],
         &["demo", "downstream", "upstream"],
         &["serve", "connect"],
         &["cli"],
