@@ -42,7 +42,8 @@ pub(super) fn decide(
             read_variables(draft, &[Group::Connect], environment)?;
             connect_options(draft, &url.to_string_lossy()).map(Invocation::Connect)
         }
-        Some(_) => {
+        Some(word) => {
+            refuse_mistyped(word, draft.cwd.as_deref().unwrap_or(Path::new("")))?;
             read_variables(draft, &[Group::Listener, Group::Server], environment)?;
             serve_options(draft, positional).map(Invocation::Serve)
         }
@@ -55,6 +56,20 @@ pub(super) fn is_url(word: &OsStr) -> bool {
     ["http://", "https://"]
         .iter()
         .any(|scheme| bytes.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes())))
+}
+
+/// Refuses a command that is not there and was meant as a URL: its query and password shall not be shown either.
+fn refuse_mistyped(word: &OsStr, folder: &Path) -> Result<(), Error> {
+    let text = word.to_string_lossy();
+    let (front, path) = text.split_once('/').unwrap_or((&text, ""));
+    let is_meant = front.contains(':') || front.to_ascii_lowercase().starts_with("http") && path.starts_with('/');
+    if !text.contains('/') || !is_meant || folder.join(word).exists() {
+        return Ok(());
+    }
+    let shown = log::shortened(log::address(&text).as_bytes());
+    Err(Error::NotFound(format!(
+        "cannot start '{shown}': No such file or directory; a URL begins with http:// or https://"
+    )))
 }
 
 /// Takes what the command line leaves open from the environment. An empty variable is none, as compose files have it.

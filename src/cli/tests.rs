@@ -35,7 +35,8 @@ fn parsed(line: &str, environment: &str) -> Result<Parsed, Error> {
 fn meaning(line: &str, environment: &str) -> String {
     match parsed(line, environment) {
         Err(error) => {
-            assert_eq!(error.status(), 2, "{line}");
+            let is_not_found = error.to_string().starts_with("cannot start");
+            assert_eq!(error.status(), if is_not_found { 127 } else { 2 }, "{line}");
             assert!(!error.to_string().contains('\n'), "{line}: {error}");
             format!("error: {error}")
         }
@@ -211,8 +212,7 @@ fn the_first_word_chooses_the_mode() {
         ("https://[::1]:8443/sse?key=1#part", "connect https://[::1]:8443/sse?key=1"),
         ("http://host:/sse", "connect http://host:/sse"),
         ("httpd", "serve httpd"),
-        ("http:/host", "serve http:/host"),
-        ("ftp://host/x", "serve ftp://host/x"),
+        ("cmd http:/host", "serve cmd|http:/host"),
         ("-", "serve -"),
         ("-- http://host/sse", "connect http://host/sse"),
         // The Python program ignores words behind the URL, and the options of the other mode.
@@ -465,6 +465,26 @@ fn urls_are_checked() {
             "http://user:secret@h/?secret",
             "error: 'http://h/': user and password belong into '-H Authorization VALUE', not into the URL",
         ),
+    ]);
+}
+
+#[test]
+fn a_url_with_a_mistake_is_told_from_a_command() {
+    for (line, shown) in [
+        ("http:/host", "http:/host"),
+        ("http//host/sse", "http//host/sse"),
+        ("htp://user:secret@host/x?secret", "htp://host/x"),
+        ("localhost:8080/sse?secret", "localhost:8080/sse"),
+        ("--cwd / etc:/passwd", "etc:/passwd"),
+    ] {
+        let wanted =
+            format!("error: cannot start '{shown}': No such file or directory; a URL begins with http:// or https://");
+        check(&[(line, &wanted)]);
+    }
+    check(&[
+        ("--cwd / etc//passwd", "serve etc//passwd, in /"),
+        ("no/such/file", "serve no/such/file"),
+        ("host:80", "serve host:80"),
     ]);
 }
 
