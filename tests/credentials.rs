@@ -199,7 +199,7 @@ fn a_proxy_that_does_not_help_is_named() {
         (
             "http://remote.test/sse?geheim",
             &*closed,
-            "cannot reach 'http://remote.test/sse' through the proxy 'http://PROXY': connection refused; is the server running?",
+            "cannot reach 'http://remote.test/sse' through the proxy 'http://PROXY': connection refused; is the proxy running?",
         ),
         (
             "https://remote.test/sse",

@@ -108,6 +108,18 @@ impl Client {
         headers
     }
 
+    /// Tells the user that a redirect goes where the user's headers do not.
+    pub fn warn_of_withheld(&self, from: &str, to: &str) {
+        let is_own = |url| Origin::of(url).as_ref() == Some(&self.origin);
+        if !self.headers.is_empty() && is_own(from) && !is_own(to) {
+            let (from, to) = (log::address(from), log::address(to));
+            log::warning(format_args!(
+                "'{from}' redirects to another origin ('{to}'), which does not get your token and headers; \
+                 give its own address if it should"
+            ));
+        }
+    }
+
     /// An agent for requests to the origin of `url`. Each may take `timeout`, body included, if one is given.
     ///
     /// # Errors
@@ -143,7 +155,14 @@ impl Route {
     #[must_use]
     pub fn explain(&self, url: &str, error: &ureq::Error, timeout: Duration) -> String {
         let through = self.proxy.as_ref().map_or_else(String::new, |proxy| format!(" through the proxy '{proxy}'"));
-        format!("cannot reach '{}'{through}: {}", log::address(url), cause(error, timeout))
+        let cause = match error {
+            ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                let program = if self.proxy.is_some() { "proxy" } else { "server" };
+                format!("connection refused; is the {program} running?")
+            }
+            error => cause(error, timeout),
+        };
+        format!("cannot reach '{}'{through}: {cause}", log::address(url))
     }
 
     /// Why an answer broke off, for a person.
@@ -258,7 +277,6 @@ fn cause(error: &ureq::Error, timeout: Duration) -> String {
 
 fn io_cause(error: &std::io::Error) -> String {
     match error.kind() {
-        ErrorKind::ConnectionRefused => "connection refused; is the server running?".into(),
         ErrorKind::NotFound => format!("{error}; is the name of the host right?"),
         ErrorKind::TimedOut => "no connection in time".into(),
         ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {

@@ -135,7 +135,9 @@ impl Attempt {
                 refuse(&url, &response)?;
                 return Ok((url, route, response));
             }
-            url = http::redirected(&url, response.headers().get(header::LOCATION))?;
+            let from = std::mem::take(&mut url);
+            url = http::redirected(&from, response.headers().get(header::LOCATION))?;
+            self.client.warn_of_withheld(&from, &url);
         }
         Err(format!("'{}' redirects more than {REDIRECTS} times", log::address(&remote.url.to_string())))
     }
