@@ -17,7 +17,7 @@ use crate::upstream::http::Client;
 use crate::upstream::{self, Undelivered, sse};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 /// The delay before the first attempt to connect again, and the longest one.
@@ -41,10 +41,8 @@ struct State {
     attempt: Option<Arc<sse::Attempt>>,
     /// What sends over the present link beside the client's own thread.
     workers: Vec<JoinHandle<()>>,
-    /// Whether our own `initialize` is being sent.
-    restoring: bool,
-    /// Which of the workers sends what waited: the newest.
-    turn: u64,
+    /// Which of the workers has the POST that the messages behind it wait for, unless it takes long.
+    turn: Option<ThreadId>,
     /// The failure that was logged last, so that it is logged once.
     failure: Option<String>,
     input_ended: bool,
@@ -56,6 +54,10 @@ struct State {
 struct Reading {
     /// Here while the thread that reads it is busy with a POST.
     input: Option<Input>,
+    /// That thread. The others do not take the input: their next message would overtake that POST.
+    owner: Option<ThreadId>,
+    /// That POST takes long, and there was no thread left to read on.
+    is_overdue: bool,
     threads: usize,
 }
 
@@ -74,8 +76,7 @@ impl Relay {
             sender: None,
             attempt: None,
             workers: Vec::new(),
-            restoring: false,
-            turn: 0,
+            turn: None,
             failure: None,
             input_ended: false,
             stopping: false,

@@ -31,9 +31,9 @@ impl Relay {
                 }
                 Received::Message(message) => {
                     let Some((sender, message)) = self.take(message) else { continue };
-                    self.reading().input = Some(input);
+                    self.lend(input);
                     self.post(&*sender, &message);
-                    match self.reading().input.take() {
+                    match self.take_back() {
                         Some(back) => input = back,
                         None => break,
                     }
@@ -43,10 +43,29 @@ impl Relay {
         self.reading().threads -= 1;
     }
 
-    /// A POST takes long: another thread reads stdin on, if nobody does.
+    /// Leaves the input here for as long as this thread's POST takes.
+    fn lend(&self, input: Input) {
+        let mut reading = self.reading();
+        reading.input = Some(input);
+        reading.owner = Some(thread::current().id());
+        reading.is_overdue = false;
+    }
+
+    /// The input, if it is this thread's to read on.
+    fn take_back(&self) -> Option<Input> {
+        let mut reading = self.reading();
+        let is_ours = reading.owner == Some(thread::current().id()) || reading.is_overdue;
+        if is_ours { reading.input.take() } else { None }
+    }
+
+    /// This thread's POST takes long: another thread reads stdin on, if nobody does.
     pub(super) fn read_on(self: &Arc<Self>) {
         let mut reading = self.reading();
+        if reading.owner != Some(thread::current().id()) {
+            return;
+        }
         if reading.threads >= POSTS {
+            reading.is_overdue = true;
             return;
         }
         let Some(input) = reading.input.take() else { return };

@@ -69,6 +69,7 @@ impl Relay {
             let mut state = self.state();
             state.sender = Some(link.sender.clone());
             state.failure = None;
+            state.turn = None;
             state.reconnect.connected(number, Instant::now())
         };
         log::info(format_args!("connected to '{}'", self.shown()));
@@ -106,19 +107,9 @@ impl Relay {
         attempt: &Arc<sse::Attempt>,
     ) {
         let (sender, attempt) = (sender.clone(), attempt.clone());
-        let mut state = self.state();
-        state.restoring = true;
-        self.work(&mut state, move |relay| {
-            let sent = sender.send(&initialize);
-            let mut state = relay.state();
-            state.restoring = false;
-            match sent {
-                Ok(()) => relay.send_waiting(&mut state, number),
-                Err(undelivered) => {
-                    drop(state);
-                    attempt.stop(&reason(undelivered));
-                }
-            }
+        self.work(&mut self.state(), move |relay| match sender.send(&initialize) {
+            Ok(()) => relay.pass_turn(number),
+            Err(undelivered) => attempt.stop(&reason(undelivered)),
         });
     }
 
@@ -129,31 +120,47 @@ impl Relay {
         if next.is_none() {
             return;
         }
-        state.turn += 1;
-        let turn = state.turn;
         self.work(state, move |relay| {
             while let Some(message) = next.take() {
                 relay.post(&*sender, &message);
                 let mut state = relay.state();
-                if state.turn == turn {
+                if state.turn == Some(thread::current().id()) {
                     next = state.reconnect.next(number);
+                    state.turn = state.turn.filter(|_| next.is_some());
                 }
             }
         });
     }
 
-    /// A POST over this link takes long: the messages behind it must not wait for it.
+    /// This thread's POST over this link takes long: the messages behind it must not wait for it.
     fn go_on(self: &Arc<Self>, number: Attempt) {
         self.read_on();
-        self.send_waiting(&mut self.state(), number);
+        self.pass_turn(number);
     }
 
-    /// Starts a thread that ends with the link.
+    /// What waits need not wait for this thread any more, if it did.
+    fn pass_turn(self: &Arc<Self>, number: Attempt) {
+        let mut state = self.state();
+        if state.turn.take_if(|turn| *turn == thread::current().id()).is_some() {
+            self.send_waiting(&mut state, number);
+        }
+    }
+
+    /// Starts a thread that ends with the link, and gives it the turn.
     fn work(self: &Arc<Self>, state: &mut State, work: impl FnOnce(&Arc<Self>) + Send + 'static) {
         let relay = self.clone();
+        state.workers.retain(|worker| !worker.is_finished());
         match thread::Builder::new().name("waiting".into()).spawn(move || work(&relay)) {
-            Ok(worker) => state.workers.push(worker),
-            Err(error) => log::error(format_args!("cannot start a thread: {error}")),
+            Ok(worker) => {
+                state.turn = Some(worker.thread().id());
+                state.workers.push(worker);
+            }
+            Err(error) => {
+                // What it was to send is lost, so that the link must be: then all that is open is answered.
+                if let Some(attempt) = &state.attempt {
+                    attempt.stop(&format!("cannot start a thread: {error}"));
+                }
+            }
         }
     }
 
@@ -162,7 +169,7 @@ impl Relay {
         let mut state = self.state();
         match state.reconnect.server(number, &message) {
             reconnect::FromServer::Restored => {
-                if !state.restoring {
+                if state.turn.is_none() {
                     self.send_waiting(&mut state, number); // else one POST after the other
                 }
                 return Arrived::ForNobody;
