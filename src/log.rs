@@ -34,7 +34,7 @@ static LOST: Mutex<Lost> = Mutex::new(Lost { lines: 0, is_cut: false });
 
 /// How long we wait once for a reader that is slow. After that it gets what it has room for.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// A pipe that is ready takes so many bytes without a wait (PIPE_BUF of pipe(7)).
+/// A pipe that is ready takes so many bytes without a wait (`PIPE_BUF` of pipe(7)).
 const READY_BYTES: usize = 4096;
 
 struct Lost {
