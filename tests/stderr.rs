@@ -71,7 +71,7 @@ fn a_reader_that_comes_back_is_told_how_much_it_missed() {
     let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
     flood(&mut stdin, &mut stdout);
     let mut stderr = process.0.stderr.take().unwrap();
-    assert!(stderr.read(&mut [0; 32 * 1024]).unwrap() > 16 * 1024);
+    assert!(stderr.read(&mut vec![0; 32 * 1024]).unwrap() > 16 * 1024);
     stdin.write_all(b"nonsense\n").unwrap();
     drop(stdin);
     let mut text = String::new();
