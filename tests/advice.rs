@@ -5,7 +5,8 @@
 mod support;
 
 use std::net::TcpListener;
-use support::remote::Remote;
+use std::sync::atomic::{AtomicBool, Ordering};
+use support::remote::{ACCEPTED, Remote, behave};
 use support::{Process, SOON, proxy};
 
 fn connect(url: &str, options: &[&str], environment: &[(&str, &str)]) -> Process {
@@ -53,4 +54,24 @@ fn a_proxy_that_is_not_there_is_named() {
         let line = String::from_utf8_lossy(&process.lines(1)[0]).into_owned();
         assert!(line.contains(&expected), "{line}");
     }
+}
+
+#[test]
+fn a_session_that_is_not_begun_again_is_explained() {
+    let begun = AtomicBool::new(false);
+    let remote = Remote::start(move |request, connection| {
+        if request.text().contains("initialize") && begun.swap(true, Ordering::SeqCst) {
+            connection.write(ACCEPTED); // and its answer never comes
+        } else {
+            behave(request, connection);
+        }
+    });
+    let mut process = connect(&remote.url("/sse"), &["--timeout", "1"], &[]);
+    assert!(String::from_utf8_lossy(&process.lines(1)[0]).contains("result"));
+    remote.break_streams();
+    process.wait_for_stderr("the connection is lost");
+    process.write(b"{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"tools/list\"}\n");
+    let expected = format!("not answered: '{}' did not begin the session again within 1 s", remote.url("/sse"));
+    let line = String::from_utf8_lossy(&process.lines(2)[1]).into_owned();
+    assert!(line.contains(&expected), "{line}");
 }

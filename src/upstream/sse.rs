@@ -69,16 +69,24 @@ impl Attempt {
             decoded: VecDeque::new(),
             messages: VecDeque::new(),
             route,
+            has_endpoint: false,
             ended: None,
         };
         let endpoint = stream.endpoint(&url)?;
-        self.stream_waits.lift_deadline();
+        stream.has_endpoint = true;
+        self.stream_waits.set_deadline(None);
         let post_url: Uri =
             endpoint.parse().map_err(|_| format!("'{}' names no usable endpoint", log::address(&url)))?;
         let route = self.client.route(&post_url, &self.post_waits, Some(self.client.remote().timeout))?;
         self.keep(route.clone())?;
         let posts = Posts { head: self.head(Method::POST, &endpoint, POST_HEADERS)?, attempt: self.clone(), route };
         Ok(Link { sender: Arc::new(posts), receiver: Box::new(stream) })
+    }
+
+    /// From now on the stream ends if nothing comes within the time of one request, or it may be silent for ever.
+    pub fn expect_answer(&self, is_expected: bool) {
+        let deadline = Instant::now().checked_add(self.client.remote().timeout);
+        self.stream_waits.set_deadline(deadline.filter(|_| is_expected));
     }
 
     /// Ends the attempt, or its link, at once, for this reason.
@@ -263,6 +271,7 @@ struct Stream {
     decoded: VecDeque<Result<sse::Event, TooLong>>,
     /// What is left of a batch (2025-03-26).
     messages: VecDeque<Message>,
+    has_endpoint: bool,
     ended: Option<String>,
 }
 
@@ -304,6 +313,9 @@ impl Stream {
                 let error = ureq::Error::from(error);
                 let timeout = self.attempt.client.remote().timeout;
                 Err(self.attempt.reason(|| match error {
+                    ureq::Error::Timeout(_) if self.has_endpoint => {
+                        format!("'{}' did not begin the session again within {} s", self.shown, timeout.as_secs_f32())
+                    }
                     ureq::Error::Timeout(_) => format!(
                         "'{}' opened an event stream but named no endpoint within {} s; is it an MCP server?",
                         self.shown,

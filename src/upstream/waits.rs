@@ -38,9 +38,9 @@ impl Waits {
         Self { state: Mutex::new(State { deadline, ..State::default() }), on_long }
     }
 
-    /// From now on a wait may take for ever.
-    pub fn lift_deadline(&self) {
-        self.state().deadline = None;
+    /// From now on waits end at `deadline`, or take for ever.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        self.state().deadline = deadline;
     }
 
     /// Ends the waits for a connection that are under way, and refuses later ones. Those for bytes are ended by

@@ -81,7 +81,7 @@ impl Relay {
         let why = loop {
             match link.receiver.recv() {
                 Event::Ended(why) => break why,
-                Event::Message(message) => match self.arrive(number, message) {
+                Event::Message(message) => match self.arrive(number, message, attempt) {
                     Arrived::ForClient(message) => batch.push(message),
                     Arrived::ForNobody => {}
                     Arrived::SessionRefused => break format!("'{}' refuses to begin the session again", self.shown()),
@@ -106,6 +106,7 @@ impl Relay {
         sender: &Arc<dyn upstream::Sender>,
         attempt: &Arc<sse::Attempt>,
     ) {
+        attempt.expect_answer(true);
         let (sender, attempt) = (sender.clone(), attempt.clone());
         self.work(&mut self.state(), move |relay| match sender.send(&initialize) {
             Ok(()) => relay.pass_turn(number),
@@ -165,10 +166,11 @@ impl Relay {
     }
 
     /// Decides what becomes of a message of the server.
-    fn arrive(self: &Arc<Self>, number: Attempt, message: Message) -> Arrived {
+    fn arrive(self: &Arc<Self>, number: Attempt, message: Message, attempt: &sse::Attempt) -> Arrived {
         let mut state = self.state();
         match state.reconnect.server(number, &message) {
             reconnect::FromServer::Restored => {
+                attempt.expect_answer(false);
                 if state.turn.is_none() {
                     self.send_waiting(&mut state, number); // else one POST after the other
                 }
