@@ -33,8 +33,8 @@ Examples:
 
 const STATUS: &str = "
 Exit status: 0 after the end of input or a polite stop; 2 a mistake on the
-command line; 127 or 126 the command is not found or cannot run; 1 anything
-else.
+command line; 127 or 126 the command is not found or cannot run; 128 + n after
+a second signal n; 1 anything else.
 ";
 
 /// What `--help` shows.

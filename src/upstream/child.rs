@@ -6,10 +6,10 @@
 //!      └──────────────────────┴─────────────── the process ended ────┴───────────────┴────────────────▶ Ended
 //! ```
 //!
-//! One thread a child, the one that calls [`recv`](super::Receiver::recv), reads its stdout and stderr, writes what its stdin
-//! did not take at once, notices its end and drives its stop. Whoever sends writes to the pipe directly, without
-//! ever waiting; only what does not fit is left to that thread. After [`Event::Ended`](super::Event::Ended) the whole process group is
-//! gone and the process has been waited for.
+//! One thread a child, the one that calls [`recv`](super::Receiver::recv), reads its stdout and stderr, writes what
+//! its stdin did not take at once, notices its end and drives its stop. Whoever sends writes to the pipe directly,
+//! without ever waiting; only what does not fit is left to that thread. After [`Event::Ended`](super::Event::Ended)
+//! the whole process group is gone and the process has been waited for.
 
 mod input;
 mod output;
