@@ -333,7 +333,7 @@ impl World {
             }
             Step::Initialized => self.say(initialized(), None),
             Step::Time => {
-                self.now += Duration::from_secs(60);
+                self.now += Duration::from_mins(1);
                 if let Next::Connect(attempt) = self.connection.next_attempt(self.now) {
                     assert!(self.unanswered.is_empty(), "the last link is lost");
                     self.attempt = attempt;
