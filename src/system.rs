@@ -137,12 +137,6 @@ impl<'fd> Poll<'fd> {
     pub fn is_readable(&self) -> bool {
         self.raw.revents & (libc::POLLIN | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
     }
-
-    /// Whether writing would give something: room or an error.
-    #[must_use]
-    pub fn is_writable(&self) -> bool {
-        self.raw.revents & (libc::POLLOUT | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0
-    }
 }
 
 /// Waits until one of `polls` is ready, at most for `timeout`; says how many are.

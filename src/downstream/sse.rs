@@ -7,6 +7,7 @@
 use super::http::{Connection, start};
 use super::listener::Limits;
 use crate::log;
+use crate::protocol::backlog::Backlog;
 use crate::protocol::message::Message;
 use crate::protocol::sse;
 use crate::system::{self, Poll, Waker};
@@ -37,9 +38,8 @@ enum Framing {
 }
 
 struct State {
-    /// What the socket did not take yet, from `written` on.
-    waiting: Vec<u8>,
-    written: usize,
+    /// What the socket did not take yet.
+    waiting: Backlog,
     phase: Phase,
 }
 
@@ -88,10 +88,11 @@ impl Stream {
         if framing == Framing::Chunks {
             headers.push((header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")));
         }
-        let mut waiting = start(StatusCode::OK, &headers, true);
-        waiting.extend_from_slice(b"\r\n");
+        let mut waiting = Backlog::default();
+        waiting.push(&start(StatusCode::OK, &headers, true));
+        waiting.push(b"\r\n");
         for part in framing.frame(events, &mut String::new()) {
-            waiting.extend_from_slice(part);
+            waiting.push(part);
         }
         Ok(Self {
             socket,
@@ -100,7 +101,7 @@ impl Stream {
             keep_alive: limits.keep_alive / 2,
             limit: limits.stream_bytes,
             framing,
-            state: Mutex::new(State { waiting, written: 0, phase: Phase::Open }),
+            state: Mutex::new(State { waiting, phase: Phase::Open }),
         })
     }
 
@@ -146,15 +147,15 @@ impl Stream {
                 if state.write_waiting(&self.socket).is_err() {
                     return Over::Gone;
                 }
-                if state.phase == Phase::Ending && !state.is_waiting() {
+                if state.phase == Phase::Ending && state.waiting.is_empty() {
                     state.phase = Phase::Ended;
                     state.write(&self.socket, self.framing.end());
                 }
-                if state.phase == Phase::Ended && !state.is_waiting() {
+                if state.phase == Phase::Ended && state.waiting.is_empty() {
                     let _ = self.socket.shutdown(Shutdown::Write);
                     return Over::Ended;
                 }
-                (state.is_waiting(), state.phase)
+                (!state.waiting.is_empty(), state.phase)
             };
             let now = Instant::now();
             match phase {
@@ -221,14 +222,12 @@ impl Stream {
         if matches!(state.phase, Phase::Ended | Phase::Broken) {
             return false;
         }
-        let waited = state.waiting.len() - state.written;
+        let waited = state.waiting.len();
         if waited > 0 && waited + event.len() > self.limit {
             log::warning(format_args!("a client does not read its stream: {waited} bytes wait, the stream is closed"));
             state.phase = Phase::Broken;
         } else if waited > 0 {
-            for part in parts {
-                state.waiting.extend_from_slice(part);
-            }
+            state.write(&self.socket, parts);
             return true; // the stream's thread waits for room already
         } else if !state.write(&self.socket, parts) {
             return true;
@@ -262,51 +261,16 @@ impl Framing {
 }
 
 impl State {
-    fn is_waiting(&self) -> bool {
-        self.waiting.len() > self.written
-    }
-
     /// Writes what the socket takes of `parts` at once; says whether the stream's thread has something to do.
     fn write(&mut self, socket: &TcpStream, parts: [&[u8]; 3]) -> bool {
-        let mut slices = parts.map(IoSlice::new);
-        let mut rest = &mut slices[..];
-        IoSlice::advance_slices(&mut rest, 0);
-        while !rest.is_empty() {
-            match system::send_now(socket.as_fd(), rest) {
-                Ok(written) => IoSlice::advance_slices(&mut rest, written),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    for part in rest {
-                        self.waiting.extend_from_slice(part);
-                    }
-                    return true;
-                }
-                Err(_) => {
-                    self.phase = Phase::Broken;
-                    return true;
-                }
-            }
+        let sent = self.waiting.send(&mut parts.map(IoSlice::new), |parts| system::send_now(socket.as_fd(), parts));
+        if sent.is_err() {
+            self.phase = Phase::Broken;
         }
-        false
+        sent.is_err() || !self.waiting.is_empty()
     }
 
     fn write_waiting(&mut self, socket: &TcpStream) -> io::Result<()> {
-        while self.written < self.waiting.len() {
-            match system::send_now(socket.as_fd(), &[IoSlice::new(&self.waiting[self.written..])]) {
-                Ok(written) => self.written += written,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // What is written is let go once it is the larger part: a slow reader costs what it is owed.
-                    if self.written > self.waiting.len() / 2 {
-                        self.waiting.drain(..self.written);
-                        self.written = 0;
-                    }
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        (self.waiting, self.written) = (Vec::new(), 0);
-        Ok(())
+        self.waiting.write(|bytes| system::send_now(socket.as_fd(), &[IoSlice::new(bytes)]))
     }
 }

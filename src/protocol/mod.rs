@@ -1,6 +1,7 @@
 //! The rules of the protocol, pure: no file, socket, thread, process or clock. What needs the time gets it
 //! as an argument, what decides returns a value on which the edge acts.
 
+pub mod backlog;
 pub mod head;
 pub mod http;
 pub mod lines;

@@ -61,7 +61,6 @@ impl House {
     /// Serves one connection until it ends.
     pub fn serve(self: &Arc<Self>, mut connection: Connection) {
         while let Some(head) = connection.next_head() {
-            self.state().last_activity = Some(SystemTime::now());
             let Head { request, body, close } = head;
             let response = match self.check(&request) {
                 Ok(Action::OpenSession) => match self.open_session(&mut connection, &request) {
@@ -75,27 +74,28 @@ impl House {
                 },
                 Err(refusal) => Err(refusal),
             };
-            let more = match response {
-                Ok(mut response) => {
-                    response.headers.extend(self.rules.cors(&request));
-                    connection.respond(&response, request.method(), close)
-                }
-                Err(refusal) => {
-                    let mut response = Response::from(&refusal);
-                    response.headers.extend(self.rules.cors(&request));
-                    connection.refuse_with(&response, request.method());
-                    false
-                }
+            let (mut response, is_read) = match response {
+                Ok(response) => (response, true),
+                Err(refusal) => (Response::from(&refusal), false),
             };
-            if !more {
+            response.headers.extend(self.rules.cors(&request));
+            if !is_read {
+                return connection.refuse_with(&response, request.method());
+            }
+            if !connection.respond(&response, request.method(), close) {
                 return;
             }
         }
     }
 
     fn check(&self, request: &Request<()>) -> Result<Action, Refusal> {
-        if self.state().stopping {
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, STOPPING));
+        let stopping = {
+            let mut state = self.state();
+            state.last_activity = Some(SystemTime::now());
+            state.stopping
+        };
+        if stopping {
+            return Err(unavailable(STOPPING));
         }
         route(request, &self.rules)
     }

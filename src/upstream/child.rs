@@ -96,13 +96,3 @@ impl Command {
         command
     }
 }
-
-/// A call that a signal interrupted is made again.
-fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}

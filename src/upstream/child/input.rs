@@ -2,7 +2,8 @@
 //!
 //! Always: whoever sends writes directly and never waits; lines reach the server whole and in the order of the calls.
 
-use super::{Limits, retried};
+use super::Limits;
+use crate::protocol::backlog::Backlog;
 use crate::protocol::message::Message;
 use crate::system::Waker;
 use crate::upstream::{Sender, Undelivered};
@@ -27,9 +28,8 @@ pub struct Shared {
 /// The way to the server.
 pub struct Input {
     pub stdin: Option<ChildStdin>,
-    /// What stdin did not take yet, from `written` on.
-    waiting: Vec<u8>,
-    written: usize,
+    /// What stdin did not take yet.
+    pub waiting: Backlog,
 }
 
 /// What was asked of the receiver, in rising order.
@@ -42,7 +42,7 @@ pub mod stop {
 impl Shared {
     /// The way to the process `pid`, through its `stdin`.
     pub fn new(pid: u32, stdin: Option<ChildStdin>, limits: Limits, waker: Waker) -> Self {
-        let input = Mutex::new(Input { stdin, waiting: Vec::new(), written: 0 });
+        let input = Mutex::new(Input { stdin, waiting: Backlog::default() });
         Self { pid, limits, waker, stop: AtomicU8::new(stop::NO), backlog: AtomicBool::new(false), input }
     }
 
@@ -64,12 +64,12 @@ impl Sender for Shared {
         if self.stop.load(Ordering::Acquire) > stop::NO {
             return gone("the server is being stopped");
         }
-        if input.waiting() > 0 && input.waiting() + message.bytes().len() > self.limits.waiting_bytes {
+        if !input.waiting.is_empty() && input.waiting.len() + message.bytes().len() > self.limits.waiting_bytes {
             return Err(Undelivered::Full);
         }
         match input.write_line(message.bytes()) {
-            Ok(true) => Ok(()),
-            Ok(false) => {
+            Ok(false) => Ok(()),
+            Ok(true) => {
                 self.backlog.store(true, Ordering::Release);
                 drop(input);
                 self.waker.wake();
@@ -93,83 +93,20 @@ impl Sender for Shared {
 }
 
 impl Input {
-    pub fn waiting(&self) -> usize {
-        self.waiting.len() - self.written
-    }
-
-    /// Writes a line, or as much of it as stdin takes; says whether nothing is left waiting.
+    /// Writes a line, or as much of it as stdin takes; says whether the receiver has something new to write.
     fn write_line(&mut self, line: &[u8]) -> io::Result<bool> {
-        if self.waiting() > 0 {
-            self.waiting.extend_from_slice(line);
-            self.waiting.push(b'\n');
-            return Ok(true); // the receiver knows already
-        }
+        let waited = !self.waiting.is_empty();
         let Some(mut stdin) = self.stdin.as_ref() else { return Err(io::ErrorKind::BrokenPipe.into()) };
-        let mut done = 0;
-        while done <= line.len() {
-            let rest = [IoSlice::new(&line[done..]), IoSlice::new(b"\n")];
-            match retried(|| stdin.write_vectored(&rest)) {
-                Ok(written) => done += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.waiting.extend_from_slice(&line[done..]);
-                    self.waiting.push(b'\n');
-                    return Ok(false);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(true)
+        let mut parts = [IoSlice::new(line), IoSlice::new(b"\n")];
+        self.waiting.send(&mut parts, |parts| stdin.write_vectored(parts))?;
+        Ok(!waited && !self.waiting.is_empty())
     }
 
     /// Writes what waits, as far as stdin takes it.
     pub fn write_waiting(&mut self) {
         let Some(mut stdin) = self.stdin.as_ref() else { return };
-        while self.written < self.waiting.len() {
-            match retried(|| stdin.write(&self.waiting[self.written..])) {
-                Ok(written) => self.written += written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // What is written is let go once it is the larger part: else it would grow for ever while a
-                    // server reads, but never catches up.
-                    if self.written > self.waiting.len() / 2 {
-                        self.waiting.drain(..self.written);
-                        self.written = 0;
-                    }
-                    return;
-                }
-                Err(_) => {
-                    self.stdin = None;
-                    break;
-                }
-            }
+        if self.waiting.write(|bytes| stdin.write(bytes)).is_err() {
+            (self.stdin, self.waiting) = (None, Backlog::default());
         }
-        (self.waiting, self.written) = (Vec::new(), 0);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::system;
-    use std::io::Read;
-    use std::os::fd::{AsFd, OwnedFd};
-
-    #[test]
-    fn what_waits_is_let_go_when_it_is_written() {
-        let (mut server, pipe) = io::pipe().unwrap();
-        system::set_nonblocking(pipe.as_fd()).unwrap();
-        let stdin = Some(ChildStdin::from(OwnedFd::from(pipe)));
-        let mut input = Input { stdin, waiting: Vec::new(), written: 0 };
-        let line = [b'x'; 4095];
-        while input.waiting() < 1 << 20 {
-            input.write_line(&line).unwrap();
-        }
-        // The server reads as fast as it is written to, so that there is always something waiting.
-        for _ in 0..2000 {
-            server.read_exact(&mut [0; 4096]).unwrap();
-            input.write_waiting();
-            input.write_line(&line).unwrap();
-            assert!(input.waiting() > 0);
-        }
-        assert!(input.waiting.len() <= 4 << 20, "{} bytes are kept", input.waiting.len());
     }
 }

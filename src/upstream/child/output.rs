@@ -3,7 +3,6 @@
 //! Always: one thread does all of it, and waits for all of it at once.
 
 use super::input::{Shared, stop};
-use super::retried;
 use crate::log;
 use crate::protocol::lines::{Line, Lines};
 use crate::protocol::message::Message;
@@ -146,7 +145,7 @@ impl Output {
     fn write_stdin(&mut self) {
         let mut input = self.shared.input();
         input.write_waiting();
-        let more = input.stdin.is_some() && input.waiting() > 0;
+        let more = input.stdin.is_some() && !input.waiting.is_empty();
         self.shared.backlog.store(more, Ordering::Release);
         if input.stdin.is_none() {
             // What waited is lost. Only the end of the server answers the requests in it.
@@ -213,18 +212,18 @@ impl Output {
 
     /// Reads once; says how many bytes there were.
     fn read_stdout(&mut self) -> usize {
-        let Some(mut stdout) = self.stdout.take() else { return 0 };
+        let Some(stdout) = &mut self.stdout else { return 0 };
         let mut buffer = std::mem::take(&mut self.buffer);
-        let result = retried(|| stdout.read(&mut buffer));
-        if let Ok(1..) = result {
-            self.stdout = Some(stdout);
-        } else if matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
-            self.stdout = Some(stdout);
-        } else {
-            // Without stdout there are no answers: whether it is about to end or not, it is of no use any more.
-            self.shared.ask(stop::POLITELY);
-        }
-        let read = result.unwrap_or(0);
+        let read = match retried(|| stdout.read(&mut buffer)) {
+            Ok(read @ 1..) => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Ok(_) | Err(_) => {
+                // Without stdout there are no answers: whether it is about to end or not, it is of no use any more.
+                self.stdout = None;
+                self.shared.ask(stop::POLITELY);
+                0
+            }
+        };
         let mut lines = std::mem::replace(&mut self.lines, Lines::new(0));
         lines.feed(&buffer[..read], |line| self.take_line(line));
         self.lines = lines;
@@ -307,6 +306,16 @@ fn drain(mut read: impl FnMut() -> usize) {
         match read() {
             0 => return,
             bytes => total += bytes,
+        }
+    }
+}
+
+/// A call that a signal interrupted is made again.
+fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
         }
     }
 }
