@@ -1,6 +1,7 @@
 //! The library behind the `mcp-proxy` binary.
 
 pub mod cli;
+pub mod config;
 pub mod connect;
 pub mod demo;
 pub mod downstream;

@@ -12,16 +12,29 @@
 mod house;
 mod session;
 
+use crate::config::Server;
 use crate::downstream::listener::{self, Limits, Listener};
 use crate::error::Error;
 use crate::log;
 use crate::protocol::http::Rules;
 use crate::system::{self, Signal};
-use crate::upstream::child::Command;
 use house::House;
+use std::net::IpAddr;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// Whose a server process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sharing {
+    /// Each session has one of its own.
+    #[default]
+    Session,
+    /// All sessions of a server share one.
+    Shared,
+    /// All requests share one; on `/mcp` there are no sessions.
+    Stateless,
+}
 
 /// What the command line says about this mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,12 +43,25 @@ pub struct Options {
     pub host: String,
     /// The port to listen on; 0 takes any free one.
     pub port: u16,
-    /// The server of each session.
-    pub command: Command,
+    /// What is offered.
+    pub servers: Vec<Server>,
     /// Origins of browsers' pages that may talk to us; `*` allows all.
     pub allow_origins: Vec<String>,
     /// Names of headers that browsers' pages may read.
     pub expose_headers: Vec<String>,
+    /// Whose a server process is.
+    pub sharing: Sharing,
+    /// The path before ours where a reverse proxy hands on only a part of its own; empty, or it begins with a slash
+    /// and ends without one.
+    pub base_path: String,
+    /// Peers whose `X-Forwarded-Prefix` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// A session on `/mcp` without a request and without a stream ends after this time.
+    pub session_idle: Duration,
+    /// Bytes of one session's events that are kept for clients that resume a stream.
+    pub replay_bytes: usize,
+    /// How long they are kept.
+    pub replay_age: Duration,
     /// Sessions at the same time; one more is answered 503.
     pub sessions: usize,
     /// Requests of one session that may be unanswered at the same time.

@@ -163,10 +163,11 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 
 /// How high a module stands. It may name modules that stand lower, and no others.
 fn height(module: &str) -> usize {
-    let layers: [&[&str]; 7] = [
+    let layers: [&[&str]; 8] = [
         &["error", "system"],
         &["log", "protocol"],
         &["demo", "downstream", "upstream"],
+        &["config"],
         &["serve", "connect"],
         &["cli"],
         &["main"],

@@ -1,17 +1,20 @@
 //! From what was said to what is done: which mode, what the environment adds, and whether it fits together.
 //! Files that are named are looked at now, so that a mistake in them stops us at the start.
 
-use super::draft::{Draft, Token, Transport};
+use super::draft::{Draft, Token};
 use super::table::{Group, Setter, TABLE};
 use super::values::{header_value, not_a_header_name};
 use super::{Environment, Invocation};
+use crate::config::{self, Target};
 use crate::error::Error;
+use crate::upstream::auth::Auth;
 use crate::upstream::child::Command;
-use crate::upstream::http::{Remote, Verify};
+use crate::upstream::http::{Remote, Transport, Verify};
 use crate::{connect, log, serve};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// From what was said to what is done.
 pub(super) fn decide(
@@ -116,15 +119,24 @@ fn serve_options(draft: &Draft, words: Vec<OsString>) -> Result<serve::Options, 
     Ok(serve::Options {
         host: draft.host.clone(),
         port: draft.port,
-        command: Command {
-            program: words.next().unwrap_or_default(),
-            args: words.collect(),
-            env: draft.env.clone(),
-            cwd: draft.cwd.clone(),
-            pass_environment: draft.pass_environment,
-        },
+        servers: vec![config::Server {
+            name: None,
+            target: Target::Command(Command {
+                program: words.next().unwrap_or_default(),
+                args: words.collect(),
+                env: draft.env.clone(),
+                cwd: draft.cwd.clone(),
+                pass_environment: draft.pass_environment,
+            }),
+        }],
         allow_origins: draft.allow_origins.clone(),
         expose_headers: draft.expose_headers.clone(),
+        sharing: serve::Sharing::Session,
+        base_path: String::new(),
+        trusted_proxies: Vec::new(),
+        session_idle: Duration::from_mins(30),
+        replay_bytes: 1 << 20,
+        replay_age: Duration::from_mins(5),
         sessions: draft.sessions,
         open_requests: draft.open_requests,
         stop_timeout: draft.stop_timeout,
@@ -151,6 +163,8 @@ fn connect_options(draft: &Draft, url: &str) -> Result<connect::Options, Error> 
                 Err(_) => usage(&format!("option '--headers': {}", not_a_header_name(&name))),
             })
             .collect::<Result<_, _>>()?,
+        transport: draft.transport,
+        auth: Auth::Nothing,
         verify: draft.verify.clone(),
         message_limit_bytes: draft.limits.body_bytes,
         timeout: draft.timeout,

@@ -3,7 +3,7 @@
 use super::table::{Setter, TABLE};
 use crate::downstream::listener::Limits;
 use crate::log::{Level, Secret};
-use crate::upstream::http::Verify;
+use crate::upstream::http::{Transport, Verify};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,14 +49,6 @@ pub(super) enum Show {
 pub(super) enum Token {
     Literal(Secret),
     File(PathBuf),
-}
-
-/// How a remote server is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transport {
-    Auto,
-    Sse,
-    StreamableHttp,
 }
 
 impl Draft {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use super::*;
+use crate::config::Target;
 use crate::upstream::http::Verify;
 use std::collections::HashSet;
 
@@ -58,7 +59,7 @@ fn meaning(line: &str, environment: &str) -> String {
 
 fn served(options: &serve::Options) -> Vec<String> {
     let Ok(Parsed { invocation: Invocation::Serve(usual), .. }) = parsed("x", "") else { unreachable!() };
-    let command = &options.command;
+    let Target::Command(command) = &options.servers[0].target else { panic!("no command") };
     let all: Vec<_> = [&command.program].into_iter().chain(&command.args).map(|word| word.to_string_lossy()).collect();
     let mut facts = vec![format!("serve {}", all.join("|"))];
     if options.port != usual.port {
@@ -271,7 +272,8 @@ fn which_words_are_the_commands() {
     let Ok(Parsed { invocation: Invocation::Serve(options), .. }) = parse(["cmd".into(), raw.into()], &|_| None) else {
         panic!("refused")
     };
-    assert_eq!(options.command.args, [raw]);
+    let Target::Command(command) = &options.servers[0].target else { panic!("no command") };
+    assert_eq!(command.args, [raw]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The values of options: each is checked before it is kept. A fault never shows a value that may be secret.
 
-use super::draft::{Draft, Token, Transport};
+use super::draft::{Draft, Token};
 use crate::log::{self, Level, Secret};
-use crate::upstream::http::Verify;
+use crate::upstream::http::{Transport, Verify};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

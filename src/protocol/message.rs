@@ -4,9 +4,9 @@
 //! A message leaves with the bytes it came with; only line breaks between its tokens become spaces, so that it
 //! is one line wherever one is needed. JSON-RPC 2.0, sections 4 and 5; MCP `basic/index`.
 
-use serde_core::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use super::member::{self, Text};
+use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -22,6 +22,19 @@ pub const INTERNAL_ERROR: i32 = -32603;
 pub struct Id(Box<str>);
 
 impl Id {
+    /// The id that JSON text spells; `None` where it is neither a string nor a number.
+    #[must_use]
+    pub fn from_json(text: &str) -> Option<Self> {
+        let is_one = matches!(text.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9'));
+        (is_one && serde_json::from_str::<&RawValue>(text).is_ok()).then(|| Self(text.into()))
+    }
+
+    /// A whole number as an id.
+    #[must_use]
+    pub fn number(number: u64) -> Self {
+        Self(number.to_string().into())
+    }
+
     /// The JSON text of the id.
     #[must_use]
     pub fn as_json(&self) -> &str {
@@ -79,6 +92,8 @@ pub enum Kind {
 pub struct Message {
     bytes: Vec<u8>,
     kind: Kind,
+    /// Where its id stands.
+    id: Option<Range<usize>>,
     params: Option<Range<usize>>,
 }
 
@@ -104,9 +119,9 @@ impl Message {
     /// The bytes are no UTF-8, no JSON, or no JSON-RPC 2.0 message; a batch is none either.
     pub fn parse(mut bytes: Vec<u8>) -> Result<Self, Invalid> {
         trim(&mut bytes);
-        let (kind, params) = look(utf8(&bytes)?)?;
+        let (kind, id, params) = look(utf8(&bytes)?)?;
         flatten(&mut bytes);
-        Ok(Self { bytes, kind, params })
+        Ok(Self { bytes, kind, id, params })
     }
 
     /// Reads one message or a batch of them (2025-03-26, `basic/index`, Batching) and takes the batch apart.
@@ -127,10 +142,22 @@ impl Message {
     #[must_use]
     pub fn error(id: Option<&Id>, code: i32, reason: &str) -> Self {
         let reason = serde_json::Value::from(reason);
+        Self::response(id, &format!(r#""error":{{"code":{code},"message":{reason}}}"#))
+    }
+
+    /// A result of our own to the request `id`; `result` is JSON text.
+    #[must_use]
+    pub fn result(id: &Id, result: &str) -> Self {
+        Self::response(Some(id), &format!(r#""result":{result}"#))
+    }
+
+    fn response(id: Option<&Id>, content: &str) -> Self {
         let shown = id.map_or("null", Id::as_json);
+        let before = r#"{"jsonrpc":"2.0","id":"#;
         Self {
-            bytes: format!(r#"{{"jsonrpc":"2.0","id":{shown},"error":{{"code":{code},"message":{reason}}}}}"#).into(),
+            bytes: format!("{before}{shown},{content}}}").into(),
             kind: Kind::Response { id: id.cloned() },
+            id: id.map(|_| before.len()..before.len() + shown.len()),
             params: None,
         }
     }
@@ -168,15 +195,73 @@ impl Message {
         self.params.clone().and_then(|range| std::str::from_utf8(&self.bytes[range]).ok())
     }
 
+    /// The id of a request or a response.
+    #[must_use]
+    pub fn id(&self) -> Option<&Id> {
+        match &self.kind {
+            Kind::Request { id, .. } | Kind::Response { id: Some(id) } => Some(id),
+            Kind::Notification { .. } | Kind::Response { id: None } => None,
+        }
+    }
+
+    /// The JSON text of the whole message.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes).unwrap_or_default() // it was checked when it was read
+    }
+
     /// The id that a `notifications/cancelled` speaks of (`basic/utilities/cancellation`).
     #[must_use]
     pub fn cancels(&self) -> Option<Id> {
         match &self.kind {
             Kind::Notification { method } if &**method == "notifications/cancelled" => {
-                serde_json::from_str::<RequestId>(self.params()?).ok()?.0
+                Id::from_json(member::value(self.params()?, &["requestId"])?)
             }
             _ => None,
         }
+    }
+
+    /// The token of a `notifications/progress`, or that under which a request wants to hear of its progress
+    /// (`basic/utilities/progress`).
+    #[must_use]
+    pub fn progress_token(&self) -> Option<Id> {
+        let params = self.params()?;
+        let path: &[&str] = match &self.kind {
+            Kind::Notification { method } if &**method == "notifications/progress" => &["progressToken"],
+            // Most requests have none: a look at the text is much quicker than one at its structure.
+            Kind::Request { .. } if params.contains("progressToken") => &["_meta", "progressToken"],
+            Kind::Request { .. } if params.contains('\\') => &["_meta", "progressToken"],
+            _ => return None,
+        };
+        Id::from_json(member::value(params, path)?)
+    }
+
+    /// The same request or response under another id; every other byte stays.
+    #[must_use]
+    pub fn with_id(&self, id: &Id) -> Self {
+        let Some(range) = self.id.clone() else { return self.clone() };
+        let kind = match &self.kind {
+            Kind::Request { method, .. } => Kind::Request { id: id.clone(), method: method.clone() },
+            Kind::Response { .. } => Kind::Response { id: Some(id.clone()) },
+            Kind::Notification { .. } => return self.clone(),
+        };
+        let new = id.as_json().as_bytes();
+        let bytes = [&self.bytes[..range.start], new, &self.bytes[range.end..]].concat();
+        let moved = |at: usize| if at >= range.end { at + new.len() - range.len() } else { at };
+        let params = self.params.clone().map(|params| moved(params.start)..moved(params.end));
+        Self { bytes, kind, id: Some(range.start..range.start + new.len()), params }
+    }
+
+    /// The same message with another value (JSON text) at this place of its `params`; unchanged where there is none.
+    #[must_use]
+    pub fn with_param(&self, path: &[&str], value: &str) -> Self {
+        let Some(params) = self.params.clone() else { return self.clone() };
+        let Some(found) = self.params().and_then(|params| member::range(params, path)) else { return self.clone() };
+        let range = params.start + found.start..params.start + found.end;
+        let bytes = [&self.bytes[..range.start], value.as_bytes(), &self.bytes[range.end..]].concat();
+        let moved = |at: usize| if at >= range.end { at + value.len() - range.len() } else { at };
+        let id = self.id.clone().map(|id| moved(id.start)..moved(id.end));
+        Self { bytes, kind: self.kind.clone(), id, params: Some(params.start..moved(params.end)) }
     }
 }
 
@@ -230,26 +315,10 @@ fn request_id(value: &RawValue) -> Option<Id> {
     matches!(text.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')).then(|| Id(text.into()))
 }
 
-/// A string of the text, copied only where it has escapes; serde's own `Cow` is always a copy.
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Characters;
-        impl<'de> Visitor<'de> for Characters {
-            type Value = Text<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Characters)
-    }
+/// Where a part of `text` stands in it.
+fn place(text: &str, part: &RawValue) -> Range<usize> {
+    let start = part.get().as_ptr() as usize - text.as_ptr() as usize;
+    start..start + part.get().len()
 }
 
 /// The top level of a message; `None` where a member is missing.
@@ -321,35 +390,11 @@ impl<'de> Deserialize<'de> for Batch {
     }
 }
 
-/// The `requestId` of the `params` of a cancellation.
-struct RequestId(Option<Id>);
+/// Where a part of a message stands.
+type Place = Option<Range<usize>>;
 
-impl<'de> Deserialize<'de> for RequestId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Params;
-        impl<'de> Visitor<'de> for Params {
-            type Value = RequestId;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RequestId, A::Error> {
-                let mut found = None;
-                while let Some(Text(key)) = map.next_key()? {
-                    if key == "requestId" {
-                        found = request_id(map.next_value()?);
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(RequestId(found))
-            }
-        }
-        deserializer.deserialize_map(Params)
-    }
-}
-
-/// What the message in `text` is, and where its `params` stand.
-fn look(text: &str) -> Result<(Kind, Option<Range<usize>>), Invalid> {
+/// What the message in `text` is, and where its id and its `params` stand.
+fn look(text: &str) -> Result<(Kind, Place, Place), Invalid> {
     let found: Members<'_> = serde_json::from_str(text).map_err(|_| match explain(text) {
         Invalid { code: INVALID_REQUEST, .. } if text.starts_with('[') => {
             invalid("a batch where one message is expected")
@@ -363,11 +408,9 @@ fn look(text: &str) -> Result<(Kind, Option<Range<usize>>), Invalid> {
     if found.jsonrpc.is_none_or(|version| version.get() != r#""2.0""#) {
         return Err(invalid("it has no \"jsonrpc\": \"2.0\""));
     }
-    let params = found.params.map(|raw| {
-        let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
-        start..start + raw.get().len()
-    });
-    Ok((kind(found)?, params))
+    let params = found.params.map(|raw| place(text, raw));
+    let id = found.id.filter(|id| id.get() != "null").map(|raw| place(text, raw));
+    Ok((kind(found)?, id, params))
 }
 
 /// A response may have both `result` and `error`: some servers write `null` for the one that it is not.
@@ -699,5 +742,58 @@ mod tests {
     fn a_message_is_never_shown() {
         let shown = r#"Request { id: Id("7"), method: "tools/call" } (93 bytes)"#;
         assert_eq!(format!("{:?}", message(PARAMS)), shown);
+    }
+
+    #[test]
+    fn another_id_changes_nothing_else() {
+        for (text, new, wanted) in [
+            (
+                r#"{"jsonrpc":"2.0","id":7,"method":"x","params":{"id":7}}"#,
+                "\"abc\"",
+                r#"{"jsonrpc":"2.0","id":"abc","method":"x","params":{"id":7}}"#,
+            ),
+            (
+                r#"{"params":{"a" : 1} , "method":"x","id" : "long one" ,"jsonrpc":"2.0"}"#,
+                "1",
+                r#"{"params":{"a" : 1} , "method":"x","id" : 1 ,"jsonrpc":"2.0"}"#,
+            ),
+            (r#"{"id":7,"jsonrpc":"2.0","result":{}}"#, "12345", r#"{"id":12345,"jsonrpc":"2.0","result":{}}"#),
+            (r#"{"jsonrpc":"2.0","method":"x","params":{}}"#, "1", r#"{"jsonrpc":"2.0","method":"x","params":{}}"#),
+        ] {
+            let before = message(text);
+            let after = before.with_id(&id(new));
+            assert_eq!(after.text(), wanted);
+            assert_eq!(after, message(wanted), "{text}");
+            assert_eq!(after.params(), before.params());
+        }
+    }
+
+    #[test]
+    fn another_param_changes_nothing_else() {
+        let before =
+            message(r#"{"params":{"_meta":{ "progressToken" : 5 },"z":"\u0041"},"method":"m","id":3,"jsonrpc":"2.0"}"#);
+        assert_eq!(before.progress_token(), Some(id("5")));
+        let after = before.with_param(&["_meta", "progressToken"], "\"other\"");
+        let wanted =
+            r#"{"params":{"_meta":{ "progressToken" : "other" },"z":"\u0041"},"method":"m","id":3,"jsonrpc":"2.0"}"#;
+        assert_eq!(after, message(wanted));
+        assert_eq!(after.with_id(&id("4")).text(), wanted.replace(":3", ":4"));
+        assert_eq!(after.with_param(&["no"], "1"), after);
+    }
+
+    #[test]
+    fn progress_is_known_by_its_token() {
+        for (method, params, wanted) in [
+            ("notifications/progress", r#"{"progressToken":"a","progress":1}"#, Some("\"a\"")),
+            ("notifications/progress", r#"{"progress":1}"#, None),
+            ("notifications/message", r#"{"progressToken":"a"}"#, None),
+        ] {
+            let found = message(&format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#));
+            assert_eq!(found.progress_token(), wanted.map(id), "{method} {params}");
+        }
+        let request = |params: &str| message(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{params}}}"#));
+        assert_eq!(request(r#"{"_meta":{"progress\u0054oken":1}}"#).progress_token(), Some(id("1")));
+        assert_eq!(request(r#"{"progressToken":1}"#).progress_token(), None);
+        assert_eq!(Message::result(&id("\"x\""), "{}"), message(r#"{"jsonrpc":"2.0","id":"x","result":{}}"#));
     }
 }

@@ -5,6 +5,7 @@ pub mod backlog;
 pub mod head;
 pub mod http;
 pub mod lines;
+pub mod member;
 pub mod message;
 pub mod proxy;
 pub mod reconnect;

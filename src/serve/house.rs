@@ -4,6 +4,7 @@
 
 use super::session::{Of, Server, Session};
 use super::{Notice, Options, STACK_BYTES};
+use crate::config::Target;
 use crate::downstream::http::{Broken, Connection, Response};
 use crate::downstream::sse::{Over, Stream};
 use crate::error::Error;
@@ -224,7 +225,10 @@ impl House {
             waiting_bytes: self.options.limits.stream_bytes,
             stop_timeout: self.options.stop_timeout,
         };
-        let Link { sender, receiver } = self.options.command.start(limits)?;
+        let Some(Target::Command(command)) = self.options.servers.first().map(|server| &server.target) else {
+            return Err(Error::Failed("this version serves one command".into()));
+        };
+        let Link { sender, receiver } = command.start(limits)?;
         let number = self.count_server(&sender)?; // dropping the link ends the process
         let server = Arc::new(Server::new(sender, number));
         let thread = {

@@ -3,6 +3,7 @@
 //! Always: the user's headers go to the origin that the user named and to no other; nothing that may be a secret
 //! is in an error; a proxy is the one that the environment names for this very address.
 
+use super::auth::Auth;
 use super::dial::{Dialer, SharedTls, Unresolved};
 use super::waits::Waits;
 use crate::error::Error;
@@ -18,13 +19,29 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
 use ureq::{Agent, Proxy, Timeout};
 
+/// How a remote server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Transport {
+    /// As it turns out: Streamable HTTP, else HTTP+SSE; the other way round where the path ends in `/sse`.
+    #[default]
+    Auto,
+    /// HTTP+SSE (2024-11-05).
+    Sse,
+    /// Streamable HTTP (2025-03-26 and later).
+    StreamableHttp,
+}
+
 /// How a remote server is reached.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
     /// Its address, `http` or `https`.
     pub url: Uri,
     /// What is sent with every request to its origin.
     pub headers: Vec<(HeaderName, Secret)>,
+    /// How it is spoken to.
+    pub transport: Transport,
+    /// What proves to it who we are.
+    pub auth: Auth,
     /// Which certificates are believed.
     pub verify: Verify,
     /// The longest message (bytes) that is taken from it.

@@ -1,0 +1,104 @@
+//! Finds one member deep inside a JSON text, and puts another value in its place. Nothing else is looked at, and
+//! every other byte stays what it was.
+
+use serde_core::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+/// Where the value stands that `path` leads to, through objects only. Of a member that stands twice the last one
+/// counts, as most readers have it.
+#[must_use]
+pub fn range(text: &str, path: &[&str]) -> Option<Range<usize>> {
+    let mut value = text;
+    for name in path {
+        value = member(value, name)?;
+    }
+    let start = value.as_ptr() as usize - text.as_ptr() as usize;
+    Some(start..start + value.len())
+}
+
+/// The JSON text of the value that `path` leads to.
+#[must_use]
+pub fn value<'a>(text: &'a str, path: &[&str]) -> Option<&'a str> {
+    range(text, path).map(|range| &text[range])
+}
+
+/// The string that `path` leads to, unescaped.
+#[must_use]
+pub fn string(text: &str, path: &[&str]) -> Option<String> {
+    serde_json::from_str(value(text, path)?).ok()
+}
+
+fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    struct Wanted<'n>(&'n str);
+    impl<'de> Visitor<'de> for Wanted<'_> {
+        type Value = Option<&'de str>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut found = None;
+            while let Some(Text(key)) = map.next_key()? {
+                if key == self.0 {
+                    found = Some(map.next_value::<&RawValue>()?.get());
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(found)
+        }
+    }
+    if !text.starts_with('{') {
+        return None;
+    }
+    let mut json = serde_json::Deserializer::from_str(text);
+    json.deserialize_map(Wanted(name)).ok().flatten()
+}
+
+/// A string of the text, copied only where it has escapes; serde's own `Cow` is always a copy.
+pub(super) struct Text<'a>(pub Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Characters;
+        impl<'de> Visitor<'de> for Characters {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Characters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_the_path_leads_to() {
+        let text = r#"{"a": {"b" : [1, 2], "\u0063":"x\n" }, "b":{"b":7}, "d":1,"d": 2}"#;
+        for (path, wanted) in [
+            (&["a", "b"][..], Some("[1, 2]")),
+            (&["a", "c"], Some(r#""x\n""#)),
+            (&["b", "b"], Some("7")),
+            (&["d"], Some("2")),
+            (&["e"], None),
+            (&["a", "b", "c"], None),
+            (&["d", "x"], None),
+            (&[], Some(text)),
+        ] {
+            assert_eq!(value(text, path), wanted, "{path:?}");
+        }
+        assert_eq!(string(text, &["a", "c"]).as_deref(), Some("x\n"));
+        assert_eq!(string(text, &["d"]), None);
+    }
+}
