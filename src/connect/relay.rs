@@ -12,7 +12,7 @@ use crate::log;
 use crate::protocol::message::Message;
 use crate::protocol::reconnect::Reconnect;
 use crate::protocol::retry::Retry;
-use crate::protocol::session::Session;
+use crate::protocol::session::{Session, StreamId};
 use crate::upstream::http::Client;
 use crate::upstream::{self, Undelivered, sse};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
+/// The client's one stream.
+const STDOUT: StreamId = StreamId(0);
 /// The delay before the first attempt to connect again, and the longest one.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -70,8 +72,10 @@ impl Relay {
         happenings: Sender<Happening>,
     ) -> (Arc<Self>, Receiver<()>) {
         let (wake, wakes) = mpsc::channel();
+        let mut session = Session::new(open_requests, 0); // nothing waits: stdout is always there
+        session.open_general(STDOUT);
         let state = State {
-            session: Session::new(open_requests),
+            session,
             reconnect: Reconnect::new(Retry::new(RETRY.0, RETRY.1), Instant::now()),
             sender: None,
             attempt: None,
@@ -111,7 +115,7 @@ impl Relay {
         let (answers, attempt) = {
             let mut state = self.state();
             state.stopping = true;
-            (state.session.lose(why), state.attempt.take())
+            (lose(&mut state.session, why), state.attempt.take())
         };
         if let Some(attempt) = attempt {
             attempt.stop(why);
@@ -146,6 +150,11 @@ impl Relay {
     fn reading(&self) -> MutexGuard<'_, Reading> {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The answers to all that is open.
+fn lose(session: &mut Session, why: &str) -> Vec<Message> {
+    session.lose(why).into_iter().map(|(_, answer)| answer).collect()
 }
 
 fn reason(undelivered: Undelivered) -> String {

@@ -9,6 +9,7 @@ pub mod member;
 pub mod message;
 pub mod proxy;
 pub mod reconnect;
+pub mod replay;
 pub mod retry;
 pub mod session;
 pub mod sse;

@@ -4,10 +4,13 @@ use crate::downstream::sse::Stream;
 use crate::log;
 use crate::protocol::http::Refusal;
 use crate::protocol::message::{Kind, Message};
-use crate::protocol::session::{self, FromClient, FromServer};
+use crate::protocol::session::{self, FromClient, FromServer, StreamId};
 use crate::upstream::{Sender, Undelivered};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ureq_proto::http::StatusCode;
+
+/// The client's one stream.
+const STREAM: StreamId = StreamId(0);
 
 /// One client and its server.
 pub struct Session {
@@ -36,7 +39,9 @@ pub enum Of {
 impl Session {
     /// A session in which at most `open_requests` requests are unanswered at once.
     pub fn new(id: &str, stream: Stream, sender: Arc<dyn Sender>, open_requests: usize) -> Self {
-        Self { id: id.into(), stream, sender, book: Mutex::new(session::Session::new(open_requests)) }
+        let mut book = session::Session::new(open_requests, 0); // nothing waits: the stream is always there
+        book.open_general(STREAM);
+        Self { id: id.into(), stream, sender, book: Mutex::new(book) }
     }
 
     fn book(&self) -> MutexGuard<'_, session::Session> {
@@ -50,9 +55,9 @@ impl Session {
 
     /// Takes a message of the client.
     pub fn take(&self, message: &Message) -> Result<(), Refusal> {
-        let decision = self.book().from_client(message);
+        let decision = self.book().from_client(message, STREAM);
         match decision {
-            FromClient::Forward => {}
+            FromClient::Forward { .. } => {}
             FromClient::Drop(why) => {
                 log::debug(format_args!("session {}: {message:?} left out: {why}", self.shown()));
                 return Ok(());
@@ -84,9 +89,10 @@ impl Session {
     pub fn deliver(&self, message: &Message) {
         let decision = self.book().from_server(message);
         match decision {
-            FromServer::Deliver => {
+            FromServer::Deliver { .. } => {
                 self.stream.send(message);
             }
+            FromServer::Hold | FromServer::Refuse(_) => {} // not while there is a general stream
             FromServer::Drop(why) => {
                 log::debug(format_args!("session {}: {message:?} left out: {why}", self.shown()));
             }
@@ -96,7 +102,7 @@ impl Session {
     /// The session is over: what is open is answered, and the stream ends.
     pub fn end(&self, why: &str) {
         let answers = self.book().lose(why);
-        for answer in &answers {
+        for (_, answer) in &answers {
             self.stream.send(answer);
         }
         self.stream.end();

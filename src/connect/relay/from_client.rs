@@ -1,6 +1,6 @@
 //! From stdin to the server: the thread that reads a message also sends it, so that none waits for another thread.
 
-use super::{Happening, Relay};
+use super::{Happening, Relay, STDOUT};
 use crate::downstream::stdio::{Input, Received};
 use crate::log;
 use crate::protocol::message::{INTERNAL_ERROR, Kind, Message};
@@ -89,10 +89,10 @@ impl Relay {
             self.tell(&[refusal]);
             return None;
         }
-        let (answer, dropped) = match state.session.from_client(&message) {
+        let (answer, dropped) = match state.session.from_client(&message, STDOUT) {
             FromClient::Answer(answer) => (Some(answer), None),
             FromClient::Drop(why) => (None, Some(why)),
-            FromClient::Forward => match state.reconnect.client(message, Instant::now()) {
+            FromClient::Forward { .. } => match state.reconnect.client(message, Instant::now()) {
                 ToServer::Send(message) => return state.sender.clone().map(|sender| (sender, message)),
                 ToServer::Wait => {
                     let _ = self.wake.send(());

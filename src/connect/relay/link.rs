@@ -1,6 +1,6 @@
 //! From the server to stdout: connects, hands on what comes, and connects again.
 
-use super::{Relay, State, reason};
+use super::{Relay, State, lose, reason};
 use crate::log;
 use crate::protocol::message::Message;
 use crate::protocol::reconnect::{self, Attempt, Next};
@@ -182,7 +182,8 @@ impl Relay {
         let decision = state.session.from_server(&message);
         drop(state);
         match decision {
-            FromServer::Deliver => Arrived::ForClient(message),
+            FromServer::Deliver { .. } => Arrived::ForClient(message),
+            FromServer::Hold | FromServer::Refuse(_) => Arrived::ForNobody, // not while there is a general stream
             FromServer::Drop(why) => {
                 log::debug(format_args!("a message of the server is dropped: {why}"));
                 Arrived::ForNobody
@@ -205,7 +206,7 @@ impl Relay {
             }
             let told = state.failure.as_deref() == Some(why);
             state.failure = Some(why.to_owned());
-            (state.session.lose(&if connected { format!("not answered: {why}") } else { why.to_owned() }), told)
+            (lose(&mut state.session, &if connected { format!("not answered: {why}") } else { why.to_owned() }), told)
         };
         match (connected, told) {
             (true, _) => log::warning(format_args!("the connection is lost: {why}")),

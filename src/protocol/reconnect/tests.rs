@@ -1,6 +1,6 @@
 //! Rules one by one, then every order of steps.
 
-use super::super::session::{self, Session};
+use super::super::session::{self, Session, StreamId};
 use super::*;
 
 fn message(text: &str) -> Message {
@@ -241,6 +241,9 @@ const STEPS: [Step; 9] = [
     Step::Lose,
 ];
 
+/// The client's one stream.
+const STDOUT: StreamId = StreamId(0);
+
 /// A client and a server around one connection, as the edge drives them.
 struct World {
     now: Instant,
@@ -258,10 +261,12 @@ struct World {
 impl World {
     fn new() -> Self {
         let now = Instant::now();
+        let mut session = Session::new(100, 0);
+        session.open_general(STDOUT);
         Self {
             now,
             connection: fresh(now),
-            session: Session::new(100),
+            session,
             attempt: 0,
             next_id: 0,
             unanswered: VecDeque::new(),
@@ -271,7 +276,7 @@ impl World {
     }
 
     fn say(&mut self, message: Message, id: Option<u32>) {
-        assert_eq!(self.session.from_client(&message), session::FromClient::Forward);
+        assert_eq!(self.session.from_client(&message, STDOUT), session::FromClient::Forward { finished: None });
         self.asked.extend(id.map(|id| (id, 0, 0)));
         match self.connection.client(message, self.now) {
             ToServer::Send(message) => self.send(message, id),
@@ -303,10 +308,14 @@ impl World {
         }
     }
 
+    fn answer_all(&mut self, why: &str) {
+        let answers: Vec<_> = self.session.lose(why).into_iter().map(|(_, answer)| answer).collect();
+        self.tell(&answers);
+    }
+
     fn lose(&mut self) {
         if self.connection.lost(self.attempt, "lost", self.now) {
-            let answers = self.session.lose("lost");
-            self.tell(&answers);
+            self.answer_all("lost");
         }
         self.unanswered.clear();
     }
@@ -318,7 +327,8 @@ impl World {
             FromServer::Restored => {}
             FromServer::Refused => self.lose(),
             FromServer::Relay => {
-                assert_eq!(self.session.from_server(&answer), session::FromServer::Deliver);
+                let delivered = session::FromServer::Deliver { stream: STDOUT, last: false };
+                assert_eq!(self.session.from_server(&answer), delivered);
                 self.tell(&[answer]);
             }
         }
@@ -357,8 +367,7 @@ impl World {
     }
 
     fn end(mut self) {
-        let answers = self.session.lose("end");
-        self.tell(&answers);
+        self.answer_all("end");
         for (id, sent, answered) in &self.asked {
             assert!(*sent <= 1 && *answered == 1, "request {id}: sent {sent} times, answered {answered} times");
         }
