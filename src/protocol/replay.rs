@@ -192,3 +192,127 @@ fn read(text: &str) -> Option<(StreamId, u64)> {
     let (stream, number) = (StreamId(stream.parse().ok()?), number.parse().ok()?);
     (id(stream, number) == text).then_some((stream, number))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: StreamId = StreamId(1);
+    const B: StreamId = StreamId(2);
+    const AGE: Duration = Duration::from_secs(10);
+
+    fn at(second: u64) -> Duration {
+        Duration::from_secs(second)
+    }
+
+    #[test]
+    fn ids_that_were_never_given_are_unknown() {
+        let mut replay = Replay::new(10_000, AGE);
+        assert_eq!(replay.after("1-1", at(0)), Err(Lost::Unknown));
+        assert_eq!(replay.keep(A, b"x", at(0)), "1-1");
+        for id in [
+            "",
+            "-",
+            "1",
+            "1-",
+            "-1",
+            "1-0",
+            "1-2",
+            "2-1",
+            "1-01",
+            "+1-1",
+            "1-+1",
+            " 1-1",
+            "1-1-1",
+            "1-99999999999999999999",
+        ] {
+            assert_eq!(replay.after(id, at(0)), Err(Lost::Unknown), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_id_resumes_with_nothing_and_ends_where_the_stream_ended() {
+        let mut replay = Replay::new(10_000, AGE);
+        let first = replay.prime(A, at(0));
+        let resumed = |events: &[(&str, &str)], ended| {
+            let events = events.iter().map(|(id, data)| ((*id).to_owned(), data.as_bytes().to_vec())).collect();
+            Ok(Resumed { stream: A, events, ended })
+        };
+        assert_eq!(replay.after(&first, at(99)), resumed(&[], false));
+        let second = replay.keep(A, b"x", at(99));
+        replay.end(A);
+        assert_eq!(replay.after(&second, at(99)), resumed(&[], true));
+        assert_eq!(replay.after(&first, at(109)), resumed(&[("1-2", "x")], true));
+        assert_eq!(replay.after(&first, at(110)), Err(Lost::Replaced));
+    }
+
+    #[test]
+    fn what_is_over_costs_nothing() {
+        let mut replay = Replay::new(100_000, AGE);
+        for stream in 1..1000 {
+            replay.keep(StreamId(stream), &[0; 1000], at(0));
+            replay.end(StreamId(stream));
+            assert!(replay.bytes() <= 100_000 && replay.streams.len() <= 100);
+        }
+        replay.expire(at(11));
+        assert_eq!((replay.bytes(), replay.streams.len(), replay.events.capacity()), (0, 0, 0));
+        assert_eq!(replay.after("7-7", at(11)), Err(Lost::Replaced));
+        assert_eq!(replay.keep(StreamId(7), b"x", at(11)), "7-1000", "no id is given twice");
+        assert_eq!(replay.after("7-7", at(11)), Err(Lost::Replaced));
+    }
+
+    /// Every order of events on two streams (some too large), primings, ends and pauses: at every moment each id that
+    /// was ever given yields exactly what followed on its stream, or that it is lost; and that only if it is.
+    #[test]
+    fn whoever_resumes_misses_nothing_or_is_told() {
+        const LIMIT: usize = 3 * (EVENT_BYTES + 1);
+        const STEPS: usize = 8;
+        let mut lost = 0;
+        for number in 0..STEPS.pow(6) {
+            let (mut rest, mut now) = (number, at(0));
+            let mut replay = Replay::new(LIMIT, AGE);
+            // Every event, with its time and whether it has data, and whether it is still there.
+            let mut all: Vec<(StreamId, String, Vec<u8>, Duration, bool)> = Vec::new();
+            let mut ended = Vec::new();
+            for step in 0..6_u8 {
+                let which = rest % STEPS;
+                rest /= STEPS;
+                let stream = if which % 2 == 0 { A } else { B };
+                match which {
+                    0..6 if ended.contains(&stream) => {}
+                    0 | 1 => all.push((stream, replay.keep(stream, &[step], now), vec![step], now, true)),
+                    2 => all.push((A, replay.keep(A, &[step; LIMIT], now), vec![step; LIMIT], now, false)),
+                    3 => all.push((B, replay.prime(B, now), Vec::new(), now, false)),
+                    4 | 5 => {
+                        replay.end(stream);
+                        ended.push(stream);
+                    }
+                    _ => now += Duration::from_secs(6),
+                }
+                let mut room = 3;
+                for event in all.iter_mut().rev().filter(|event| event.4) {
+                    event.4 = room > 0 && now - event.3 <= AGE;
+                    room -= i32::from(event.4);
+                }
+            }
+            for (at, (stream, id, ..)) in all.iter().enumerate() {
+                let missed: Vec<_> = all[at + 1..].iter().filter(|e| e.0 == *stream && !e.2.is_empty()).collect();
+                let forgotten = ended.contains(stream) && !all.iter().any(|e| e.0 == *stream && e.4);
+                match replay.after(id, now) {
+                    Ok(resumed) => {
+                        let wanted = missed.iter().map(|e| (e.1.clone(), e.2.clone())).collect();
+                        let ended = ended.contains(stream);
+                        assert_eq!(resumed, Resumed { stream: *stream, events: wanted, ended }, "{number} {id}");
+                    }
+                    Err(Lost::Replaced) => {
+                        lost += 1;
+                        assert!(forgotten || missed.iter().any(|e| !e.4), "{number} {id}");
+                    }
+                    Err(Lost::Unknown) => panic!("{number} {id} was given"),
+                }
+            }
+            assert!(replay.bytes() <= LIMIT);
+        }
+        assert!(lost > 1000);
+    }
+}
