@@ -85,11 +85,12 @@ impl Replay {
         self.expire(now);
         let number = self.count(stream);
         let cost = cost(data);
-        let place = self.streams.get_mut(&stream);
-        if cost > self.limit_bytes {
-            place.into_iter().for_each(|place| place.gone = number);
-        } else {
-            place.into_iter().for_each(|place| place.events += 1);
+        let fits = cost <= self.limit_bytes;
+        if let Some(place) = self.streams.get_mut(&stream) {
+            place.gone = if fits { place.gone } else { number };
+            place.events += usize::from(fits);
+        }
+        if fits {
             self.bytes += cost;
             self.events.push_back(Event { stream, number, kept: now, data: data.into() });
             while self.bytes > self.limit_bytes {
@@ -277,7 +278,7 @@ mod tests {
             for step in 0..6_u8 {
                 let which = rest % STEPS;
                 rest /= STEPS;
-                let stream = if which % 2 == 0 { A } else { B };
+                let stream = [A, B][which % 2];
                 match which {
                     0..6 if ended.contains(&stream) => {}
                     0 | 1 => all.push((stream, replay.keep(stream, &[step], now), vec![step], now, true)),
@@ -291,7 +292,7 @@ mod tests {
                 }
                 let mut room = 3;
                 for event in all.iter_mut().rev().filter(|event| event.4) {
-                    event.4 = room > 0 && now - event.3 <= AGE;
+                    event.4 = room > 0 && now <= event.3 + AGE;
                     room -= i32::from(event.4);
                 }
             }

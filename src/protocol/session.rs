@@ -181,10 +181,10 @@ impl Session {
                 return FromServer::Deliver { stream, last: false };
             }
         } else if let Some(request) = self.in_progress(message) {
-            return match request.closed {
-                false => FromServer::Deliver { stream: request.stream, last: false },
-                true => FromServer::Drop("the stream of its request is closed"),
-            };
+            if request.closed {
+                return FromServer::Drop("the stream of its request is closed");
+            }
+            return FromServer::Deliver { stream: request.stream, last: false };
         }
         self.deliver_or_hold(message)
     }

@@ -146,7 +146,9 @@ fn what_belongs_to_no_request_follows_the_rule() {
         for (n, stream) in open.iter().enumerate() {
             session.from_client(&request(&n.to_string()), *stream);
         }
-        closed.into_iter().for_each(|stream| session.close(stream));
+        if let Some(stream) = closed {
+            session.close(stream);
+        }
         let wanted = wanted.map_or(FromServer::Hold, to);
         for message in [notification("n"), request("7"), progress("9")] {
             assert_eq!(session.from_server(&message), wanted, "{general} {open:?} {closed:?} {message:?}");
@@ -478,11 +480,10 @@ impl World {
     }
 }
 
-/// Every state that any order of at most so many steps leads to is tried once, with every step from there. Without
-/// the limit there are a few million, which take a minute.
+/// How many steps the search goes. Without a limit it ends too, after a minute.
 const DEPTH: usize = 6;
 
-/// At most two messages wait.
+/// Every state that any order of steps leads to is tried once, with every step from there.
 #[test]
 fn whatever_happens_every_message_goes_where_it_belongs_and_every_request_is_answered_once() {
     let ask = |(id, _, token): &(&str, StreamId, Option<&str>)| {
