@@ -5,18 +5,22 @@
 mod decide;
 mod draft;
 mod help;
+mod login;
 mod table;
 mod values;
+mod words;
 
 pub use help::{help, options_markdown};
 
+use crate::config::{Environment, is_url};
 use crate::error::Error;
 use crate::{connect, log, serve};
-use decide::{decide, is_url};
+use decide::decide;
 use draft::{Draft, Show};
 use lexopt::Parser;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use table::{Row, Setter, TABLE};
 
 /// What the program is to do.
@@ -28,7 +32,7 @@ pub enum Invocation {
     Version,
     /// Be the demo server.
     Demo,
-    /// Offer a local server over HTTP.
+    /// Offer servers over HTTP.
     Serve(serve::Options),
     /// Offer a remote server on stdin and stdout.
     Connect(connect::Options),
@@ -41,12 +45,13 @@ pub struct Parsed {
     pub invocation: Invocation,
     /// Lines below it are not shown.
     pub log_level: log::Level,
+    /// How lines are written.
+    pub log_format: log::Format,
+    /// What the user may want to know: warnings, to be logged once the level is set.
+    pub remarks: Vec<String>,
     /// The secrets that were given as they were written, so that they can be hidden in the list of processes.
     pub secrets: Vec<String>,
 }
-
-/// Looks up a variable of the environment.
-type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Reads the words behind the program's name.
 ///
@@ -61,7 +66,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>, environment: Environment
         None => decide(&mut draft, positional, environment)?,
     };
     let log_level = if draft.debug { log::Level::Debug } else { draft.level };
-    Ok(Parsed { invocation, log_level, secrets: draft.secrets })
+    Ok(Parsed { invocation, log_level, log_format: draft.log_format, remarks: draft.remarks, secrets: draft.secrets })
 }
 
 /// Takes the options out of the words; what is left is the URL, or the command with its arguments.
@@ -198,6 +203,10 @@ fn read_option(row: &Row, name: &str, parser: &mut Parser, draft: &mut Draft) ->
                 None => set(draft, &first, &next_value(parser).ok_or_else(missing)?),
             }
         }
+        Setter::Two(set) => {
+            let first = joined.or_else(|| next_value(parser)).ok_or_else(missing)?;
+            set(draft, &first, &next_value(parser).ok_or_else(missing)?)
+        }
         Setter::Optional(wants, set) => {
             let value = joined.or_else(|| remaining(parser).next_if(wants));
             set(draft, &value.unwrap_or_else(|| row.default.into()))
@@ -232,6 +241,14 @@ fn split(word: &OsStr, separator: u8) -> Option<(&OsStr, &OsStr)> {
     let bytes = word.as_bytes();
     let at = bytes.iter().position(|&b| b == separator)?;
     Some((OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..])))
+}
+
+fn usage<T>(text: &str) -> Result<T, Error> {
+    Err(Error::Usage(text.to_owned()))
+}
+
+fn shown(path: &Path) -> String {
+    log::shortened(path.as_os_str().as_bytes())
 }
 
 #[cfg(test)]

@@ -27,6 +27,16 @@ pub enum Level {
     Critical,
 }
 
+/// How a line is written; the names are those of `--log-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
 static LEAST: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
 /// What stderr, shared by all threads, did not take.

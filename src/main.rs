@@ -18,6 +18,9 @@ fn run() -> Result<u8, Error> {
     let parsed = cli::parse(std::env::args_os().skip(1), &|name| std::env::var_os(name))?;
     log::set_level(parsed.log_level);
     system::hide_arguments(&parsed.secrets);
+    for remark in &parsed.remarks {
+        log::warning(format_args!("{remark}"));
+    }
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
         log::error(format_args!("a thread failed{place}; this is a defect of mcp-proxy"));

@@ -12,14 +12,14 @@
 mod house;
 mod session;
 
-use crate::config::Server;
+use crate::config::{self, Server};
 use crate::downstream::listener::{self, Limits, Listener};
 use crate::error::Error;
 use crate::log;
 use crate::protocol::http::Rules;
+use crate::protocol::network::Network;
 use crate::system::{self, Signal};
 use house::House;
-use std::net::IpAddr;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,8 +43,11 @@ pub struct Options {
     pub host: String,
     /// The port to listen on; 0 takes any free one.
     pub port: u16,
-    /// What is offered.
+    /// What is offered at the start: the server at the top if there is one, those of the command line, those of the
+    /// file.
     pub servers: Vec<Server>,
+    /// The file of named servers, to read again; it gives all servers, not only its own.
+    pub config: Option<config::File>,
     /// Origins of browsers' pages that may talk to us; `*` allows all.
     pub allow_origins: Vec<String>,
     /// Names of headers that browsers' pages may read.
@@ -55,7 +58,7 @@ pub struct Options {
     /// and ends without one.
     pub base_path: String,
     /// Peers whose `X-Forwarded-Prefix` is believed.
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: Vec<Network>,
     /// A session on `/mcp` without a request and without a stream ends after this time.
     pub session_idle: Duration,
     /// Bytes of one session's events that are kept for clients that resume a stream.

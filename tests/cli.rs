@@ -44,7 +44,15 @@ fn help_reads_well_in_80_columns() {
     for line in help.lines() {
         assert!(line.chars().count() <= 80, "{line}");
     }
-    for expected in ["Usage:", "Examples:", "SSE_URL", "API_ACCESS_TOKEN", "[default: 127.0.0.1]"] {
+    for expected in [
+        "Usage:",
+        "Examples:",
+        "SSE_URL",
+        "--named-server-config",
+        "MCP_PROXY_PASSWORD",
+        "API_ACCESS_TOKEN",
+        "[default: 127.0.0.1]",
+    ] {
         assert!(help.contains(expected), "{expected}");
     }
 }
@@ -54,13 +62,18 @@ fn the_examples_of_help_are_taken() {
     let help = shown(&["--help"]);
     let examples = help.split("Examples:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("examples");
     for line in examples.lines() {
-        let words: Vec<String> =
-            line.trim().replace("'Bearer TOKEN'", "Bearer-TOKEN").split(' ').map(str::to_owned).collect();
-        let words = words.iter().skip(1).map(|word| word.trim_matches('\'').into());
+        // Every second part stands between quotes, and is one word.
+        let parts = line.split('\'').zip([false, true].into_iter().cycle());
+        let words =
+            parts.flat_map(|(part, quoted)| if quoted { vec![part] } else { part.split_whitespace().collect() });
+        let words = words.skip(1).map(Into::into);
         match mcp_proxy::cli::parse(words, &|_| None) {
             Ok(_) => (),
-            // The only thing that may be missing is the example's file.
-            Err(error) => assert!(error.to_string().contains("our-ca.pem"), "{line}: {error}"),
+            // The only thing that may be missing is an example's file.
+            Err(error) => {
+                let text = error.to_string();
+                assert!(["our-ca.pem", "servers.json"].iter().any(|file| text.contains(file)), "{line}: {error}");
+            }
         }
     }
 }
@@ -87,9 +100,9 @@ fn a_closed_stdout_is_no_failure() {
 fn mistakes_are_one_line_that_names_the_option() {
     for (words, line) in [
         (&[][..], "nothing to do: give a URL to connect to or a command to serve, see 'mcp-proxy --help'"),
-        (&["--stateless", "cmd"], "unknown option '--stateless'"),
+        (&["--stateful", "cmd"], "unknown option '--stateful'"),
         (&["--port", "99999", "cmd"], "option '--port': '99999' is not a port from 0 to 65535"),
-        (&["--port", "80", "http://h/"], "option '--port': this version serves a command, but no URL yet"),
+        (&["--port", "80", "http://h:0/"], "'http://h:0/' has no host, or no port from 1 to 65535"),
         (&["--cwd", "/nowhere", "cmd"], "option '--cwd': '/nowhere' is not a folder"),
         (
             &["--verify-ssl=/nowhere", "https://h/"],
@@ -98,9 +111,18 @@ fn mistakes_are_one_line_that_names_the_option() {
         (&["--keep-alive", "0", "cmd"], "option '--keep-alive': '0' is not a number of seconds from 0.001 to 1000000"),
         (&["http:///"], "'http:///' is not a URL"),
         (
-            &["--transport", "streamablehttp", "http://h/mcp"],
-            "option '--transport': this version does not speak 'streamablehttp' yet, only 'sse'",
+            &["--transport", "http", "http://h/mcp"],
+            "option '--transport': 'http' is none of 'auto', 'sse' and 'streamablehttp'",
         ),
+        (&["--client-id", "me", "http://h/"], "option '--client-id': it needs '--client-secret' and '--token-url' too"),
+        (&["--digest", "--username", "me", "http://h/"], "option '--digest': it needs '--password' too"),
+        (
+            &["--named-server", "a", "x 'y"],
+            "option '--named-server': server 'a': the command has a quote that is not closed",
+        ),
+        (&["--named-server-config", "/nowhere.json"], "'/nowhere.json' cannot be read: No such file or directory"),
+        (&["--base-path", "x", "cmd"], "option '--base-path': 'x' does not begin with a slash"),
+        (&["--log-format", "xml", "cmd"], "option '--log-format': 'xml' is neither 'text' nor 'json'"),
         (
             &["--port", "1", "mcp-proxy", "--demo"],
             "option '--demo': it goes with no URL and no command; '--' before a command makes it the command's",
@@ -128,6 +150,12 @@ fn a_refusal_shows_no_secret() {
         &["-e", "=hunter2", "cmd"],
         &["-phunter2", "cmd"],
         &["--password=hunter2", "http://h/"],
+        &["--username", "me", "--password", "hunter2", "--client-id", "me", "http://h/"],
+        &["--client-secret", "hunter2", "http://h/"],
+        &["--client-id", "a", "--client-secret", "hunter2", "--token-url", "http://:0/?hunter2", "http://h/"],
+        &["--token-url", "ftp://user:hunter2@h/?hunter2", "http://h/"],
+        &["--named-server", "a", "http://me:hunter2@h/?hunter2"],
+        &["--named-server", "a", "x 'hunter2"],
         &["--debug=hunter2", "cmd"],
     ] {
         refused(words, &[]);
@@ -135,4 +163,34 @@ fn a_refusal_shows_no_secret() {
     refused(&["http://h/"], &[("API_ACCESS_TOKEN", "hunter2\n")]);
     refused(&[], &[("SSE_URL", "http://user:hunter2@h/?hunter2")]);
     refused(&[], &[("SSE_URL", "h/?hunter2")]);
+}
+
+/// Writes a file of named servers, runs with it, and gives the one line.
+fn refused_file(content: &str) -> String {
+    let path = std::env::temp_dir().join(format!("mcp-proxy-servers-{}.json", std::process::id()));
+    std::fs::write(&path, content).expect("a temporary file");
+    let shown = path.display().to_string();
+    let line = refused(&["--named-server-config", &shown], &[("TOKEN", "hunter2\n")]);
+    std::fs::remove_file(&path).expect("the file is still there");
+    line.replace(&shown, "FILE")
+}
+
+#[test]
+fn a_mistake_in_the_file_is_named_without_its_values() {
+    for (entries, line) in [
+        (r#"{"a": {"command": "x", "args": "hunter2"}}"#, "server 'a': 'args' must be a list of strings"),
+        (r#"{"a": {"command": "x", "env": {"K": 1}}}"#, "server 'a': 'env': the value of 'K' must be a string"),
+        (r#"{"a": {"command": "${NONE}"}}"#, "server 'a': 'command': variable 'NONE' is not set"),
+        (
+            r#"{"a": {"url": "http://h/", "headers": {"A": "${TOKEN}"}}}"#,
+            "server 'a': 'headers': the value of 'A' holds a character that a header cannot carry, such as a line break",
+        ),
+        (r#"{"a": {"url": "hunter2"}}"#, "server 'a': 'url' must begin with http:// or https://"),
+        (r#"{"a": {"command": "x"}, "a": {}}"#, "key 'a' stands twice at line 1 column 42"),
+        (r#"{"a": {"command": "hunter2\q"}}"#, "invalid escape at line 1 column 43"),
+        (r#"{"a": {"disabled": true}}"#, "no server is left to serve"),
+    ] {
+        let wanted = format!("mcp-proxy: 'FILE': {line}");
+        assert_eq!(refused_file(&format!(r#"{{"mcpServers": {entries}}}"#)), wanted);
+    }
 }

@@ -1,20 +1,19 @@
 //! From what was said to what is done: which mode, what the environment adds, and whether it fits together.
 //! Files that are named are looked at now, so that a mistake in them stops us at the start.
 
-use super::draft::{Draft, Token};
+use super::draft::Draft;
+use super::login;
 use super::table::{Group, Setter, TABLE};
-use super::values::{header_value, not_a_header_name};
-use super::{Environment, Invocation};
-use crate::config::{self, Target};
+use super::values::not_a_header_name;
+use super::{Invocation, shown, usage};
+use crate::config::{Defaults, Environment, File, Server, Target, is_url};
 use crate::error::Error;
-use crate::upstream::auth::Auth;
 use crate::upstream::child::Command;
-use crate::upstream::http::{Remote, Transport, Verify};
+use crate::upstream::http::{Remote, Verify};
 use crate::{connect, log, serve};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
 
 /// From what was said to what is done.
 pub(super) fn decide(
@@ -38,27 +37,29 @@ pub(super) fn decide(
         }
         positional.push(url);
     }
-    match positional.first() {
-        None => usage("nothing to do: give a URL to connect to or a command to serve, see 'mcp-proxy --help'"),
-        Some(word) if word.is_empty() => usage("the URL or command is empty, see 'mcp-proxy --help'"),
+    let has_named = !draft.named.is_empty() || draft.config.is_some();
+    let listens = draft.is_given("--port") || draft.is_given("--host");
+    let target = match positional.first() {
+        None if has_named => None,
+        None => return usage("nothing to do: give a URL to connect to or a command to serve, see 'mcp-proxy --help'"),
+        Some(word) if word.is_empty() && has_named => None,
+        Some(word) if word.is_empty() => return usage("the URL or command is empty, see 'mcp-proxy --help'"),
         Some(url) if is_url(url) => {
-            read_variables(draft, &[Group::Connect], environment)?;
-            connect_options(draft, &url.to_string_lossy()).map(Invocation::Connect)
+            read_variables(draft, &[Group::Remote, Group::Login], environment)?;
+            let remote = remote(draft, &url.to_string_lossy())?;
+            if !listens {
+                if has_named {
+                    draft
+                        .remark("the named servers are left out: without --port, a URL is offered on stdin and stdout");
+                }
+                return Ok(Invocation::Connect(connect::Options { remote, open_requests: draft.open_requests }));
+            }
+            Some(Target::Remote(remote))
         }
-        Some(word) => {
-            refuse_mistyped(word, draft.cwd.as_deref().unwrap_or(Path::new("")))?;
-            read_variables(draft, &[Group::Listener, Group::Server], environment)?;
-            serve_options(draft, positional).map(Invocation::Serve)
-        }
-    }
-}
-
-/// Whether the first word is a URL, and so chooses the mode.
-pub(super) fn is_url(word: &OsStr) -> bool {
-    let bytes = word.as_bytes();
-    ["http://", "https://"]
-        .iter()
-        .any(|scheme| bytes.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes())))
+        Some(_) => Some(Target::Command(command(draft, positional)?)),
+    };
+    read_variables(draft, &[Group::Local, Group::Several, Group::Listener, Group::Sessions], environment)?;
+    serve_options(draft, target, environment).map(Invocation::Serve)
 }
 
 /// Refuses a command that is not there and was meant as a URL: its query and password shall not be shown either.
@@ -101,7 +102,8 @@ fn demo(draft: &Draft, positional: &[OsString]) -> Result<Invocation, Error> {
             "option '--demo': it goes with no URL and no command; '--' before a command makes it the command's",
         );
     }
-    if draft.is_given("--port") || draft.is_given("--host") {
+    let serving = ["--port", "--host", "--named-server", "--named-server-config"];
+    if serving.iter().any(|name| draft.is_given(name)) {
         return usage(
             "option '--demo': it speaks on stdin and stdout; serve it with 'mcp-proxy --port PORT -- mcp-proxy --demo'",
         );
@@ -109,34 +111,62 @@ fn demo(draft: &Draft, positional: &[OsString]) -> Result<Invocation, Error> {
     Ok(Invocation::Demo)
 }
 
-fn serve_options(draft: &Draft, words: Vec<OsString>) -> Result<serve::Options, Error> {
-    if let Some(folder) = &draft.cwd
-        && !folder.is_dir()
-    {
+/// The local server at the top.
+fn command(draft: &Draft, words: Vec<OsString>) -> Result<Command, Error> {
+    let mut words = words.into_iter();
+    let program = words.next().unwrap_or_default();
+    refuse_mistyped(&program, draft.cwd.as_deref().unwrap_or(Path::new("")))?;
+    if let Some(folder) = draft.cwd.as_ref().filter(|folder| !folder.is_dir()) {
         return usage(&format!("option '--cwd': '{}' is not a folder", shown(folder)));
     }
-    let mut words = words.into_iter();
+    let command = defaults(draft).command(program, words.collect());
+    Ok(Command { env: draft.env.clone(), cwd: draft.cwd.clone(), ..command })
+}
+
+/// The remote server at the top, or the one that we connect to.
+fn remote(draft: &mut Draft, url: &str) -> Result<Remote, Error> {
+    check_certificates(&draft.verify)?;
+    let address = log::shortened(log::address(url).as_bytes());
+    let defaults = defaults(draft);
+    let wrong = |fault: crate::config::UrlFault| Error::Usage(fault.explain(&address, "'--username' and '--password'"));
+    let mut remote = defaults.remote(url).map_err(wrong)?;
+    remote.auth = login::auth(draft, &defaults)?;
+    let (headers, is_shorter) = login::headers(draft, &remote.auth)?;
+    if is_shorter {
+        draft.remark("option '--headers': Authorization is left out, because it is made from the other options");
+    }
+    for (name, value) in headers {
+        match name.parse() {
+            Ok(name) => remote.headers.push((name, value)),
+            Err(_) => return usage(&format!("option '--headers': {}", not_a_header_name(&name))),
+        }
+    }
+    Ok(remote)
+}
+
+fn serve_options(draft: &mut Draft, target: Option<Target>, environment: Environment) -> Result<serve::Options, Error> {
+    let (servers, config) = servers(draft, target, environment)?;
+    if servers.iter().any(|server| matches!(server.target, Target::Remote(_))) {
+        check_certificates(&draft.verify)?;
+    }
+    remark_on_named(draft, &servers);
     Ok(serve::Options {
         host: draft.host.clone(),
         port: draft.port,
-        servers: vec![config::Server {
-            name: None,
-            target: Target::Command(Command {
-                program: words.next().unwrap_or_default(),
-                args: words.collect(),
-                env: draft.env.clone(),
-                cwd: draft.cwd.clone(),
-                pass_environment: draft.pass_environment,
-            }),
-        }],
+        servers,
+        config,
         allow_origins: draft.allow_origins.clone(),
         expose_headers: draft.expose_headers.clone(),
-        sharing: serve::Sharing::Session,
-        base_path: String::new(),
-        trusted_proxies: Vec::new(),
-        session_idle: Duration::from_mins(30),
-        replay_bytes: 1 << 20,
-        replay_age: Duration::from_mins(5),
+        sharing: match (draft.stateless, draft.shared) {
+            (true, _) => serve::Sharing::Stateless,
+            (false, true) => serve::Sharing::Shared,
+            (false, false) => serve::Sharing::Session,
+        },
+        base_path: draft.base_path.clone(),
+        trusted_proxies: draft.trusted_proxies.clone(),
+        session_idle: draft.session_idle,
+        replay_bytes: draft.replay_bytes,
+        replay_age: draft.replay_age,
         sessions: draft.sessions,
         open_requests: draft.open_requests,
         stop_timeout: draft.stop_timeout,
@@ -144,69 +174,64 @@ fn serve_options(draft: &Draft, words: Vec<OsString>) -> Result<serve::Options, 
     })
 }
 
-fn connect_options(draft: &Draft, url: &str) -> Result<connect::Options, Error> {
-    let listening = ["--port", "--host", "--sse-port", "--sse-host"];
-    if let Some(option) = draft.given.iter().find(|given| listening.contains(given)) {
-        return usage(&format!("option '{option}': this version serves a command, but no URL yet"));
+/// The server at the top, those of the command line, those of the file.
+fn servers(
+    draft: &mut Draft,
+    target: Option<Target>,
+    environment: Environment,
+) -> Result<(Vec<Server>, Option<File>), Error> {
+    let defaults = defaults(draft);
+    let mut servers: Vec<_> = target.map(|target| Server { name: None, target }).into_iter().collect();
+    for (name, words) in &draft.named {
+        let target = named(words, &defaults)
+            .map_err(|fault| Error::Usage(format!("option '--named-server': server '{name}': {fault}")))?;
+        servers.push(Server { name: Some(name.clone()), target });
     }
-    if draft.transport == Transport::StreamableHttp {
-        return usage("option '--transport': this version does not speak 'streamablehttp' yet, only 'sse'");
+    let Some(path) = draft.config.clone() else { return Ok((servers, None)) };
+    let file = File { path, defaults, others: servers };
+    let reading = file.load(environment)?;
+    draft.remarks.extend(reading.remarks);
+    if reading.servers.is_empty() {
+        return usage(&format!("'{}': no server is left to serve", shown(&file.path)));
     }
-    check_certificates(&draft.verify)?;
-    let address = log::shortened(log::address(url).as_bytes());
-    let remote = Remote {
-        url: url.parse().map_err(|_| Error::Usage(format!("'{address}' is not a URL")))?,
-        headers: headers(draft)?
-            .into_iter()
-            .map(|(name, value)| match name.parse() {
-                Ok(name) => Ok((name, value)),
-                Err(_) => usage(&format!("option '--headers': {}", not_a_header_name(&name))),
-            })
-            .collect::<Result<_, _>>()?,
+    Ok((reading.servers, Some(file)))
+}
+
+fn named(words: &[OsString], defaults: &Defaults) -> Result<Target, String> {
+    let (first, others) = words.split_first().ok_or("the command is empty")?;
+    if !is_url(first) {
+        return Ok(Target::Command(defaults.command(first.clone(), others.to_vec())));
+    }
+    let url = first.to_string_lossy();
+    let address = log::shortened(log::address(&url).as_bytes());
+    let place = "'headers' of --named-server-config";
+    defaults.remote(&url).map(Target::Remote).map_err(|fault| fault.explain(&address, place))
+}
+
+/// What named servers get from the command line.
+fn defaults(draft: &Draft) -> Defaults {
+    Defaults {
+        pass_environment: draft.pass_environment,
         transport: draft.transport,
-        auth: Auth::Nothing,
         verify: draft.verify.clone(),
         message_limit_bytes: draft.limits.body_bytes,
         timeout: draft.timeout,
-    };
-    match remote.url.authority() {
-        Some(authority) if authority.as_str().contains('@') => {
-            usage(&format!("'{address}': user and password belong into '-H Authorization VALUE', not into the URL"))
-        }
-        Some(authority) if !authority.host().is_empty() && has_port(authority.as_str(), authority.port_u16()) => {
-            Ok(connect::Options { remote, open_requests: draft.open_requests })
-        }
-        _ => usage(&format!("'{address}' has no host, or no port from 1 to 65535")),
     }
 }
 
-/// Whether the port is one, or there is none.
-fn has_port(authority: &str, port: Option<u16>) -> bool {
-    let behind_host = authority.rsplit(']').next().unwrap_or_default();
-    port.is_some_and(|port| port > 0) || behind_host.split_once(':').is_none_or(|(_, port)| port.is_empty())
-}
-
-/// The headers of every request. A token becomes one, unless the user gives that header.
-fn headers(draft: &Draft) -> Result<Vec<(String, log::Secret)>, Error> {
-    let mut headers = draft.headers.clone();
-    if headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
-        return Ok(headers);
-    }
-    let token = match &draft.token {
-        None => return Ok(headers),
-        Some(Token::Literal(token)) => token.clone(),
-        Some(Token::File(file)) => token_of(file)?,
-    };
-    headers.push(("Authorization".to_owned(), log::Secret::new(format!("Bearer {}", token.reveal()))));
-    Ok(headers)
-}
-
-fn token_of(file: &Path) -> Result<log::Secret, Error> {
-    let fault = |fault: &str| Error::Usage(format!("option '--api-access-token-file': '{}' {fault}", shown(file)));
-    let bytes = std::fs::read(file).map_err(|error| fault(&format!("cannot be read: {}", cause(&error))))?;
-    match String::from_utf8_lossy(&bytes).trim() {
-        "" => Err(fault("is empty")),
-        token => header_value(token).map_err(fault),
+/// Tells of options that are there for the server at the top, where there are only named ones that could want them.
+fn remark_on_named(draft: &mut Draft, servers: &[Server]) {
+    let is_command = |server: &Server| matches!(server.target, Target::Command(_));
+    let at_top = servers.iter().find(|server| server.name.is_none()).map(is_command);
+    let has_named = |command| servers.iter().any(|server| server.name.is_some() && is_command(server) == command);
+    for (names, command) in
+        [(&["--env", "--cwd"][..], true), (&["--headers", "--api-access-token", "--client-id", "--username"], false)]
+    {
+        for name in names.iter().filter(|name| draft.is_given(name)).copied().collect::<Vec<_>>() {
+            if has_named(command) && at_top != Some(command) {
+                draft.remark(&format!("option '{name}': named servers do not get it"));
+            }
+        }
     }
 }
 
@@ -215,24 +240,10 @@ fn check_certificates(verify: &Verify) -> Result<(), Error> {
     let Verify::File(file) = verify else { return Ok(()) };
     let fault = |fault: &str| usage(&format!("option '--verify-ssl': '{}' {fault}", shown(file)));
     match std::fs::read(file) {
-        Err(error) => fault(&format!("cannot be read: {}", cause(&error))),
+        Err(error) => fault(&format!("cannot be read: {}", log::cause(&error))),
         Ok(pem) if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") => {
             fault("holds no certificate in PEM form")
         }
         Ok(_) => Ok(()),
     }
-}
-
-fn usage<T>(text: &str) -> Result<T, Error> {
-    Err(Error::Usage(text.to_owned()))
-}
-
-fn shown(path: &Path) -> String {
-    log::shortened(path.as_os_str().as_bytes())
-}
-
-/// What the operating system says, without its number.
-fn cause(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }

@@ -2,7 +2,8 @@
 
 use super::table::{Setter, TABLE};
 use crate::downstream::listener::Limits;
-use crate::log::{Level, Secret};
+use crate::log::{Format, Level, Secret};
+use crate::protocol::network::Network;
 use crate::upstream::http::{Transport, Verify};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,24 +11,41 @@ use std::time::Duration;
 
 /// What the words have said so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one switch of the table")]
 pub(super) struct Draft {
     pub show: Option<Show>,
     pub demo: bool,
     pub debug: bool,
     pub level: Level,
+    pub log_format: Format,
     pub headers: Vec<(String, Secret)>,
-    pub token: Option<Token>,
+    pub token: Option<Source>,
+    pub client_id: Option<String>,
+    pub client_secret: Option<Source>,
+    pub token_url: Option<String>,
+    pub username: Option<String>,
+    pub password: Option<Source>,
+    pub digest: bool,
     pub transport: Transport,
     pub verify: Verify,
     pub timeout: Duration,
     pub env: Vec<(OsString, OsString)>,
     pub cwd: Option<PathBuf>,
     pub pass_environment: bool,
+    pub named: Vec<(String, Vec<OsString>)>,
+    pub config: Option<PathBuf>,
+    pub shared: bool,
+    pub stateless: bool,
     pub stop_timeout: Duration,
     pub port: u16,
     pub host: String,
     pub allow_origins: Vec<String>,
     pub expose_headers: Vec<String>,
+    pub base_path: String,
+    pub trusted_proxies: Vec<Network>,
+    pub session_idle: Duration,
+    pub replay_bytes: usize,
+    pub replay_age: Duration,
     pub sessions: usize,
     pub open_requests: usize,
     pub limits: Limits,
@@ -35,6 +53,8 @@ pub(super) struct Draft {
     pub given: Vec<&'static str>,
     /// Their secret values.
     pub secrets: Vec<String>,
+    /// What the user may want to know.
+    pub remarks: Vec<String>,
 }
 
 /// What is shown instead of doing anything.
@@ -44,9 +64,9 @@ pub(super) enum Show {
     Version,
 }
 
-/// Where the bearer token comes from.
+/// Where a secret comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Token {
+pub(super) enum Source {
     Literal(Secret),
     File(PathBuf),
 }
@@ -70,6 +90,11 @@ impl Draft {
         TABLE.iter().any(|row| (row.name() == name || row.form_of == name) && self.given.contains(&row.name()))
     }
 
+    /// Something that the user may want to know.
+    pub fn remark(&mut self, text: &str) {
+        self.remarks.push(text.to_owned());
+    }
+
     /// A value that must not be seen in the list of processes.
     pub fn keep_secret(&mut self, value: &str) {
         if !value.is_empty() {
@@ -85,19 +110,35 @@ impl Draft {
             demo: false,
             debug: false,
             level: Level::Info,
+            log_format: Format::Text,
             headers: Vec::new(),
             token: None,
+            client_id: None,
+            client_secret: None,
+            token_url: None,
+            username: None,
+            password: None,
+            digest: false,
             transport: Transport::Auto,
             verify: Verify::Public,
             timeout: zero,
             env: Vec::new(),
             cwd: None,
             pass_environment: false,
+            named: Vec::new(),
+            config: None,
+            shared: false,
+            stateless: false,
             stop_timeout: zero,
             port: 0,
             host: String::new(),
             allow_origins: Vec::new(),
             expose_headers: Vec::new(),
+            base_path: String::new(),
+            trusted_proxies: Vec::new(),
+            session_idle: zero,
+            replay_bytes: 0,
+            replay_age: zero,
             sessions: 0,
             open_requests: 0,
             limits: Limits {
@@ -112,6 +153,7 @@ impl Draft {
             },
             given: Vec::new(),
             secrets: Vec::new(),
+            remarks: Vec::new(),
         }
     }
 }

@@ -13,9 +13,14 @@ Lets any client of the Model Context Protocol (MCP) talk to any server of it.
 
 Usage:
   mcp-proxy [OPTIONS] URL
-        connect: our stdin and stdout, and the remote server at URL (HTTP+SSE)
+        connect: our stdin and stdout, and the remote server at URL
   mcp-proxy [OPTIONS] [--] COMMAND [ARGS...]
-        serve: clients over HTTP (GET /sse), and the local server COMMAND
+        serve: clients over HTTP (/mcp and /sse), and the local server COMMAND
+  mcp-proxy [OPTIONS] --port PORT URL
+        serve: clients over HTTP, and the remote server at URL
+  mcp-proxy [OPTIONS] --named-server NAME COMMAND [[--] COMMAND [ARGS...]]
+  mcp-proxy [OPTIONS] --named-server-config FILE [[--] COMMAND [ARGS...]]
+        serve several, each under /servers/NAME/ (.../mcp and .../sse)
   mcp-proxy --demo
         a small server on stdin and stdout, to try things with
 
@@ -24,17 +29,19 @@ is the command's alone. Without a URL, SSE_URL of the environment is taken.
 
 Examples:
   mcp-proxy http://localhost:8080/sse
-  mcp-proxy -H Authorization 'Bearer TOKEN' https://host/sse
+  mcp-proxy -H Authorization 'Bearer TOKEN' https://host/mcp
   mcp-proxy --verify-ssl /etc/ssl/our-ca.pem https://host/sse
   mcp-proxy --port 8080 -- uvx mcp-server-fetch --user-agent Me
   mcp-proxy --port 8080 --host 0.0.0.0 -e KEY VALUE -- npx -y some-server
+  mcp-proxy --port 8080 --named-server fetch 'uvx mcp-server-fetch'
+  mcp-proxy --port 8080 --named-server-config servers.json
   mcp-proxy --port 8080 --allow-origin '*' -- mcp-proxy --demo
 ";
 
 const STATUS: &str = "
 Exit status: 0 after the end of input or a polite stop; 2 a mistake on the
-command line; 127 or 126 the command is not found or cannot run; 128 + n after
-a second signal n; 1 anything else.
+command line or in a file that it names; 127 or 126 the command is not found
+or cannot run; 128 + n after a second signal n; 1 anything else.
 ";
 
 /// What `--help` shows.
@@ -63,10 +70,13 @@ pub fn options_markdown() -> String {
     table
 }
 
-const GROUPS: [(Group, &str); 5] = [
-    (Group::Connect, "Connect, with a URL"),
-    (Group::Listener, "Serve, with a command: the listener"),
-    (Group::Server, "Serve, with a command: the server"),
+const GROUPS: [(Group, &str); 8] = [
+    (Group::Remote, "A remote server (a URL)"),
+    (Group::Login, "What a remote server is told of us"),
+    (Group::Local, "A local server (a command)"),
+    (Group::Several, "Several servers"),
+    (Group::Listener, "Serve: the listener"),
+    (Group::Sessions, "Serve: sessions"),
     (Group::Limits, "Limits"),
     (Group::General, "General"),
 ];

@@ -1,10 +1,11 @@
 //! The options as a table: one row an option. The parser, `--help` and the README's table come from it, so that none
 //! of them can lie.
 
-use super::draft::{Draft, Show, Token};
+use super::draft::{Draft, Show, Source};
 use super::values::{
-    add_origin, count, expose_header, host, is_origin, level, port, seconds, set_env, set_header, set_token,
-    set_transport, set_verify, wants_verify,
+    add_named, add_origin, base_path, count, expose_header, host, is_origin, level, log_format, login_name, network,
+    port, seconds, secret, set_env, set_header, set_token, set_token_url, set_transport, set_username, set_verify,
+    wants_verify,
 };
 use crate::upstream::http::Verify;
 use std::ffi::OsStr;
@@ -42,9 +43,12 @@ impl Row {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Group {
     General,
-    Connect,
-    Server,
+    Remote,
+    Login,
+    Local,
+    Several,
     Listener,
+    Sessions,
     Limits,
 }
 
@@ -56,6 +60,8 @@ pub(super) enum Setter {
     Word(fn(&mut Draft, &OsStr) -> Result<(), String>),
     /// A name and a value: one word that holds this byte between them, else two words.
     Pair(u8, fn(&mut Draft, &OsStr, &OsStr) -> Result<(), String>),
+    /// Two words.
+    Two(fn(&mut Draft, &OsStr, &OsStr) -> Result<(), String>),
     /// Nothing, or one word that looks like this.
     Optional(fn(&OsStr) -> bool, fn(&mut Draft, &OsStr) -> Result<(), String>),
     /// One word or more, while they look like this.
@@ -81,39 +87,11 @@ const INHERITED: Row = Row { inherited: true, ..OURS };
 /// All options, in the order of help.
 pub(super) static TABLE: &[Row] = &[
     Row {
-        names: &["-H", "--headers"],
-        value: "KEY VALUE",
-        group: Group::Connect,
-        help: "Send a header with every request; -H 'KEY: VALUE' is the same. Can be given several times.",
-        set: Setter::Pair(b':', set_header),
-        ..INHERITED
-    },
-    Row {
-        names: &["--api-access-token"],
-        value: "TOKEN",
-        group: Group::Connect,
-        help: "Send 'Authorization: Bearer TOKEN'. An Authorization header given with -H wins.",
-        variable: "API_ACCESS_TOKEN",
-        set: Setter::Word(set_token),
-        ..INHERITED
-    },
-    Row {
-        names: &["--api-access-token-file"],
-        value: "FILE",
-        group: Group::Connect,
-        help: "Send the token that stands in FILE; no list of processes shows it.",
-        form_of: "--api-access-token",
-        set: Setter::Word(|draft, word| {
-            draft.token = Some(Token::File(word.into()));
-            Ok(())
-        }),
-        ..OURS
-    },
-    Row {
         names: &["--transport"],
         value: "NAME",
-        group: Group::Connect,
-        help: "How to speak to the server: 'sse' (HTTP+SSE), or 'auto', which finds out. This version speaks only HTTP+SSE.",
+        group: Group::Remote,
+        help: "How to speak to the server: 'sse' (HTTP+SSE), 'streamablehttp' (Streamable HTTP), or 'auto', which finds \
+               out.",
         default: "auto",
         set: Setter::Word(set_transport),
         ..INHERITED
@@ -121,7 +99,7 @@ pub(super) static TABLE: &[Row] = &[
     Row {
         names: &["--verify-ssl"],
         value: "[VALUE]",
-        group: Group::Connect,
+        group: Group::Remote,
         help: "Check the server's certificate: 'yes' against the public authorities, 'no' not at all, a PEM file against \
                the authorities in it.",
         default: "yes",
@@ -130,7 +108,7 @@ pub(super) static TABLE: &[Row] = &[
     },
     Row {
         names: &["--no-verify-ssl"],
-        group: Group::Connect,
+        group: Group::Remote,
         help: "The same as --verify-ssl no.",
         set: Setter::Switch(|draft, _| draft.verify = Verify::Nothing),
         ..INHERITED
@@ -138,46 +116,115 @@ pub(super) static TABLE: &[Row] = &[
     Row {
         names: &["--timeout"],
         value: "SECONDS",
-        group: Group::Connect,
+        group: Group::Remote,
         help: "How long the server may take to accept one message or to open its stream.",
         default: "30",
         set: Setter::Word(|draft, word| seconds(word).map(|value| draft.timeout = value)),
         ..OURS
     },
     Row {
-        names: &["-e", "--env"],
+        names: &["-H", "--headers"],
         value: "KEY VALUE",
-        group: Group::Server,
-        help: "Set a variable of the server's environment; -e KEY=VALUE is the same. Can be given several times.",
-        set: Setter::Pair(b'=', set_env),
+        group: Group::Login,
+        help: "Send a header with every request to the URL; -H 'KEY: VALUE' is the same. Can be given several times.",
+        set: Setter::Pair(b':', set_header),
         ..INHERITED
     },
     Row {
-        names: &["--cwd"],
-        value: "DIR",
-        group: Group::Server,
-        help: "The folder in which the server runs.",
+        names: &["--api-access-token"],
+        value: "TOKEN",
+        group: Group::Login,
+        help: "Send 'Authorization: Bearer TOKEN'. An Authorization header given with -H wins.",
+        variable: "API_ACCESS_TOKEN",
+        set: Setter::Word(set_token),
+        ..INHERITED
+    },
+    Row {
+        names: &["--api-access-token-file"],
+        value: "FILE",
+        group: Group::Login,
+        help: "Send the token that stands in FILE; no list of processes shows it.",
+        form_of: "--api-access-token",
         set: Setter::Word(|draft, word| {
-            draft.cwd = (!word.is_empty()).then(|| word.into());
+            draft.token = Some(Source::File(word.into()));
+            Ok(())
+        }),
+        ..OURS
+    },
+    Row {
+        names: &["--client-id"],
+        value: "ID",
+        group: Group::Login,
+        help: "Get tokens as this OAuth 2 client (client credentials); goes with --client-secret and --token-url.",
+        set: Setter::Word(|draft, word| login_name(word).map(|name| draft.client_id = name)),
+        ..INHERITED
+    },
+    Row {
+        names: &["--client-secret"],
+        value: "SECRET",
+        group: Group::Login,
+        help: "The secret of that client.",
+        variable: "MCP_PROXY_CLIENT_SECRET",
+        set: Setter::Word(|draft, word| {
+            draft.client_secret = if word.is_empty() { None } else { Some(secret(draft, word)?) };
             Ok(())
         }),
         ..INHERITED
     },
     Row {
-        names: &["--pass-environment", "--no-pass-environment"],
-        group: Group::Server,
-        help: "Give the server our whole environment, not only HOME, LOGNAME, PATH, SHELL, TERM and USER.",
-        default: "no",
-        set: Setter::Switch(|draft, yes| draft.pass_environment = yes),
+        names: &["--client-secret-file"],
+        value: "FILE",
+        group: Group::Login,
+        help: "The file in which that secret stands.",
+        form_of: "--client-secret",
+        set: Setter::Word(|draft, word| {
+            draft.client_secret = Some(Source::File(word.into()));
+            Ok(())
+        }),
+        ..OURS
+    },
+    Row {
+        names: &["--token-url"],
+        value: "URL",
+        group: Group::Login,
+        help: "Where that client gets its tokens.",
+        set: Setter::Word(set_token_url),
         ..INHERITED
     },
     Row {
-        names: &["--stop-timeout"],
-        value: "SECONDS",
-        group: Group::Server,
-        help: "How long the server may take to end before it is killed.",
-        default: "5",
-        set: Setter::Word(|draft, word| seconds(word).map(|value| draft.stop_timeout = value)),
+        names: &["--username"],
+        value: "NAME",
+        group: Group::Login,
+        help: "Log in by HTTP basic authentication; goes with --password.",
+        set: Setter::Word(set_username),
+        ..OURS
+    },
+    Row {
+        names: &["--password"],
+        value: "PASSWORD",
+        group: Group::Login,
+        help: "The password of that user.",
+        variable: "MCP_PROXY_PASSWORD",
+        set: Setter::Word(|draft, word| secret(draft, word).map(|password| draft.password = Some(password))),
+        ..OURS
+    },
+    Row {
+        names: &["--password-file"],
+        value: "FILE",
+        group: Group::Login,
+        help: "The file in which that password stands.",
+        form_of: "--password",
+        set: Setter::Word(|draft, word| {
+            draft.password = Some(Source::File(word.into()));
+            Ok(())
+        }),
+        ..OURS
+    },
+    Row {
+        names: &["--digest"],
+        group: Group::Login,
+        help: "Log in by HTTP digest authentication instead.",
+        set: Setter::Switch(|draft, _| draft.digest = true),
         ..OURS
     },
     Row {
@@ -249,6 +296,24 @@ pub(super) static TABLE: &[Row] = &[
         ..INHERITED
     },
     Row {
+        names: &["--base-path"],
+        value: "PATH",
+        group: Group::Listener,
+        help: "The path under which a reverse proxy offers us, such as /mcp-servers; clients are sent there.",
+        variable: "MCP_PROXY_BASE_PATH",
+        set: Setter::Word(|draft, word| base_path(word).map(|path| draft.base_path = path)),
+        ..OURS
+    },
+    Row {
+        names: &["--trusted-proxy"],
+        value: "ADDRESS",
+        group: Group::Listener,
+        help: "A reverse proxy whose X-Forwarded-Prefix is believed: an IP address, or a network such as 10.0.0.0/8. Can be given \
+               several times.",
+        set: Setter::Word(|draft, word| network(word).map(|network| draft.trusted_proxies.push(network))),
+        ..OURS
+    },
+    Row {
         names: &["--keep-alive"],
         value: "SECONDS",
         group: Group::Listener,
@@ -258,12 +323,121 @@ pub(super) static TABLE: &[Row] = &[
         ..OURS
     },
     Row {
+        names: &["-e", "--env"],
+        value: "KEY VALUE",
+        group: Group::Local,
+        help: "Set a variable of the command's environment; -e KEY=VALUE is the same. Can be given several times.",
+        set: Setter::Pair(b'=', set_env),
+        ..INHERITED
+    },
+    Row {
+        names: &["--cwd"],
+        value: "DIR",
+        group: Group::Local,
+        help: "The folder in which the command runs.",
+        set: Setter::Word(|draft, word| {
+            draft.cwd = (!word.is_empty()).then(|| word.into());
+            Ok(())
+        }),
+        ..INHERITED
+    },
+    Row {
+        names: &["--pass-environment", "--no-pass-environment"],
+        group: Group::Local,
+        help: "Give every local server our whole environment, not only HOME, LOGNAME, PATH, SHELL, TERM and USER.",
+        default: "no",
+        set: Setter::Switch(|draft, yes| draft.pass_environment = yes),
+        ..INHERITED
+    },
+    Row {
+        names: &["--stop-timeout"],
+        value: "SECONDS",
+        group: Group::Local,
+        help: "How long a local server may take to end before it is killed.",
+        default: "5",
+        set: Setter::Word(|draft, word| seconds(word).map(|value| draft.stop_timeout = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--named-server"],
+        value: "NAME COMMAND",
+        group: Group::Several,
+        help: "Offer a server under /servers/NAME/. COMMAND is one word, split at blanks as a shell does it ('uvx \
+               mcp-server-fetch'), or a URL. Can be given several times.",
+        set: Setter::Two(add_named),
+        ..INHERITED
+    },
+    Row {
+        names: &["--named-server-config"],
+        value: "FILE",
+        group: Group::Several,
+        help: "Offer the servers of this JSON file ('mcpServers', as desktop clients have it) under /servers/NAME/. Read again \
+               on HUP.",
+        set: Setter::Word(|draft, word| {
+            draft.config = (!word.is_empty()).then(|| word.into());
+            Ok(())
+        }),
+        ..INHERITED
+    },
+    Row {
+        names: &["--shared", "--no-shared"],
+        group: Group::Sessions,
+        help: "Let all sessions of a server share one process; else each has its own.",
+        default: "no",
+        set: Setter::Switch(|draft, yes| draft.shared = yes),
+        ..OURS
+    },
+    Row {
+        names: &["--stateless", "--no-stateless"],
+        group: Group::Sessions,
+        help: "No sessions on /mcp: every request goes to the one shared process of its server.",
+        default: "no",
+        set: Setter::Switch(|draft, yes| draft.stateless = yes),
+        ..INHERITED
+    },
+    Row {
         names: &["--max-sessions"],
         value: "N",
-        group: Group::Limits,
+        group: Group::Sessions,
         help: "Sessions at the same time.",
         default: "256",
         set: Setter::Word(|draft, word| count(word).map(|value| draft.sessions = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--session-idle"],
+        value: "SECONDS",
+        group: Group::Sessions,
+        help: "How long a session on /mcp lives without a request and without a stream.",
+        default: "1800",
+        set: Setter::Word(|draft, word| seconds(word).map(|value| draft.session_idle = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--max-open-requests"],
+        value: "N",
+        group: Group::Sessions,
+        help: "Requests of one session that wait for their answer at the same time.",
+        default: "1024",
+        set: Setter::Word(|draft, word| count(word).map(|value| draft.open_requests = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--replay-bytes"],
+        value: "N",
+        group: Group::Sessions,
+        help: "What is kept of one session for a client that resumes a broken stream.",
+        default: "1048576",
+        set: Setter::Word(|draft, word| count(word).map(|value| draft.replay_bytes = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--replay-age"],
+        value: "SECONDS",
+        group: Group::Sessions,
+        help: "How long that is kept.",
+        default: "300",
+        set: Setter::Word(|draft, word| seconds(word).map(|value| draft.replay_age = value)),
         ..OURS
     },
     Row {
@@ -273,15 +447,6 @@ pub(super) static TABLE: &[Row] = &[
         help: "Connections at the same time.",
         default: "512",
         set: Setter::Word(|draft, word| count(word).map(|value| draft.limits.connections = value)),
-        ..OURS
-    },
-    Row {
-        names: &["--max-open-requests"],
-        value: "N",
-        group: Group::Limits,
-        help: "Requests of one session that wait for their answer at the same time.",
-        default: "1024",
-        set: Setter::Word(|draft, word| count(word).map(|value| draft.open_requests = value)),
         ..OURS
     },
     Row {
@@ -352,6 +517,15 @@ pub(super) static TABLE: &[Row] = &[
         variable: "MCP_PROXY_LOG_LEVEL",
         set: Setter::Word(|draft, word| level(word).map(|value| draft.level = value)),
         ..INHERITED
+    },
+    Row {
+        names: &["--log-format"],
+        value: "NAME",
+        help: "How these lines are written: 'text', or 'json', an object a line.",
+        default: "text",
+        variable: "MCP_PROXY_LOG_FORMAT",
+        set: Setter::Word(|draft, word| log_format(word).map(|value| draft.log_format = value)),
+        ..OURS
     },
     Row {
         names: &["--debug", "--no-debug"],

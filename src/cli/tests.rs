@@ -4,7 +4,8 @@
 
 use super::*;
 use crate::config::Target;
-use crate::upstream::http::Verify;
+use crate::upstream::auth::Auth;
+use crate::upstream::http::{Remote, Transport, Verify};
 use std::collections::HashSet;
 
 /// Splits at spaces; `'…'` keeps them.
@@ -49,6 +50,10 @@ fn meaning(line: &str, environment: &str) -> String {
                 Invocation::Serve(options) => served(&options),
                 Invocation::Connect(options) => connected(&options),
             };
+            if parsed.log_format != log::Format::Text {
+                facts.push(format!("{:?}", parsed.log_format));
+            }
+            facts.extend(parsed.remarks.iter().map(|remark| format!("warning: {remark}")));
             if parsed.log_level != log::Level::Info {
                 facts.push(format!("{:?}", parsed.log_level));
             }
@@ -59,20 +64,41 @@ fn meaning(line: &str, environment: &str) -> String {
 
 fn served(options: &serve::Options) -> Vec<String> {
     let Ok(Parsed { invocation: Invocation::Serve(usual), .. }) = parsed("x", "") else { unreachable!() };
-    let Target::Command(command) = &options.servers[0].target else { panic!("no command") };
-    let all: Vec<_> = [&command.program].into_iter().chain(&command.args).map(|word| word.to_string_lossy()).collect();
-    let mut facts = vec![format!("serve {}", all.join("|"))];
+    let mut facts = Vec::new();
+    if options.servers.first().is_none_or(|server| server.name.is_some()) {
+        facts.push("serve".to_owned());
+    }
+    for server in &options.servers {
+        let place = server.name.as_ref().map_or("serve".to_owned(), |name| format!("/{name}"));
+        match &server.target {
+            Target::Command(command) => {
+                let all = [&command.program].into_iter().chain(&command.args);
+                let all: Vec<_> = all.map(|word| word.to_string_lossy()).collect();
+                facts.push(format!("{place} {}", all.join("|")));
+            }
+            Target::Remote(remote) => facts.extend(reached(&place, remote)),
+        }
+    }
     if options.port != usual.port {
         facts.push(format!("port {}", options.port));
     }
     if options.host != usual.host {
         facts.push(format!("host {}", options.host));
     }
-    facts.extend(command.env.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())));
-    facts.extend(command.cwd.iter().map(|folder| format!("in {}", folder.display())));
-    if command.pass_environment {
-        facts.push("whole environment".to_owned());
+    for server in &options.servers {
+        let Target::Command(command) = &server.target else { continue };
+        let whole = command.pass_environment.then(|| "whole environment".to_owned());
+        facts.extend(command.env.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())));
+        facts.extend(command.cwd.iter().map(|folder| format!("in {}", folder.display())));
+        facts.extend(whole);
     }
+    if options.sharing != usual.sharing {
+        facts.push(format!("{:?}", options.sharing));
+    }
+    if !options.base_path.is_empty() {
+        facts.push(format!("below {}", options.base_path));
+    }
+    facts.extend(options.config.iter().map(|file| format!("from {}", file.path.display())));
     if !options.allow_origins.is_empty() {
         facts.push(format!("origins {}", options.allow_origins.join("|")));
     }
@@ -83,9 +109,24 @@ fn served(options: &serve::Options) -> Vec<String> {
 }
 
 fn connected(options: &connect::Options) -> Vec<String> {
-    let remote = &options.remote;
-    let mut facts = vec![format!("connect {}", remote.url)];
+    reached("connect", &options.remote)
+}
+
+fn reached(how: &str, remote: &Remote) -> Vec<String> {
+    let mut facts = vec![format!("{how} {}", remote.url)];
     facts.extend(remote.headers.iter().map(|(name, value)| format!("{name}: {}", value.reveal())));
+    match &remote.auth {
+        Auth::Nothing => (),
+        Auth::Basic(login) => facts.push(format!("basic {}:{}", login.username, login.password.reveal())),
+        Auth::Digest(login) => facts.push(format!("digest {}:{}", login.username, login.password.reveal())),
+        Auth::ClientCredentials(client) => {
+            let (id, secret) = (&client.client_id, client.client_secret.reveal());
+            facts.push(format!("client {id}:{secret} at {}", client.token_url));
+        }
+    }
+    if remote.transport != Transport::Auto {
+        facts.push(format!("{:?}", remote.transport));
+    }
     match &remote.verify {
         Verify::Public => (),
         Verify::Nothing => facts.push("unverified".to_owned()),
@@ -192,6 +233,34 @@ fn what_the_python_program_documents() {
             "serve uvx|mcp-server-fetch, port 8096, host 0.0.0.0, whole environment",
         ),
         ("http://127.0.0.1:8080/sse", "connect http://127.0.0.1:8080/sse"),
+        ("--transport streamablehttp http://localhost:8080/mcp", "connect http://localhost:8080/mcp, StreamableHttp"),
+        ("--transport=streamablehttp http://example.io/mcp", "connect http://example.io/mcp, StreamableHttp"),
+        (
+            "--client-id CLIENT_ID --client-secret CLIENT_SECRET --token-url https://auth.example.com/token \
+             http://localhost:8080/sse",
+            "connect http://localhost:8080/sse, client CLIENT_ID:CLIENT_SECRET at https://auth.example.com/token",
+        ),
+        (
+            "your-command --port 8080 --allow-origin='*' --expose-header Custom-Header",
+            "serve your-command, port 8080, origins *, exposed Custom-Header",
+        ),
+        ("--port 8080 -- my-default-command --arg1 value1", "serve my-default-command|--arg1|value1, port 8080"),
+        (
+            "--port 8080 -e KEY VALUE -e ANOTHER_KEY ANOTHER_VALUE -- my-default-command",
+            "serve my-default-command, port 8080, KEY=VALUE, ANOTHER_KEY=ANOTHER_VALUE",
+        ),
+        ("--port 8080 --allow-origin='*' -- my-default-command", "serve my-default-command, port 8080, origins *"),
+        ("--stateless --port 8080 uvx mcp-server-fetch", "serve uvx|mcp-server-fetch, port 8080, Stateless"),
+        ("--no-stateless --cwd / --port 8080 uvx mcp-server-fetch", "serve uvx|mcp-server-fetch, port 8080, in /"),
+        ("--named-server fetch 'uvx mcp-server-fetch' --port 8080", "serve, /fetch uvx|mcp-server-fetch, port 8080"),
+        (
+            "--port=8080 --named-server fetch 'uvx mcp-server-fetch' --named-server fetch2 'uvx mcp-server-fetch'",
+            "serve, /fetch uvx|mcp-server-fetch, /fetch2 uvx|mcp-server-fetch, port 8080",
+        ),
+        (
+            "--port 8080 --named-server fetch1 'uvx mcp-server-fetch' --named-server tool2 'my-custom-tool --verbose'",
+            "serve, /fetch1 uvx|mcp-server-fetch, /tool2 my-custom-tool|--verbose, port 8080",
+        ),
         ("--version", "version"),
         ("--help", "help"),
         ("-h", "help"),
@@ -220,13 +289,19 @@ fn the_first_word_chooses_the_mode() {
         ("http://host/sse more words", "connect http://host/sse"),
         ("http://host/sse -- --more", "connect http://host/sse"),
         ("-e K V --cwd /nowhere --pass-environment --allow-origin '*' -- http://host/", "connect http://host/"),
-        ("-H A b --transport streamablehttp --verify-ssl=/nowhere cmd", "serve cmd"),
+        ("-H A b --transport streamablehttp --verify-ssl=/nowhere --client-id half cmd", "serve cmd"),
         ("", "error: nothing to do: give a URL to connect to or a command to serve, see 'mcp-proxy --help'"),
         ("--port 80", "error: nothing to do: give a URL to connect to or a command to serve, see 'mcp-proxy --help'"),
         ("--", "error: nothing to do: give a URL to connect to or a command to serve, see 'mcp-proxy --help'"),
         ("''", "error: the URL or command is empty, see 'mcp-proxy --help'"),
-        ("--port 80 http://host/sse", "error: option '--port': this version serves a command, but no URL yet"),
-        ("http://host/sse --sse-host ::", "error: option '--sse-host': this version serves a command, but no URL yet"),
+        // A URL together with a place to listen is served.
+        ("--port 80 http://host/sse", "serve http://host/sse, port 80"),
+        ("http://host/sse --sse-host ::", "serve http://host/sse, host ::"),
+        ("-H A b http://host/mcp --host :: --transport sse", "serve http://host/mcp, a: b, Sse, host ::"),
+        (
+            "--sse-port 80 --username u --password p http://host/ --stateless --no-verify-ssl",
+            "serve http://host/, basic u:p, unverified, port 80, Stateless",
+        ),
     ]);
 }
 
@@ -289,6 +364,18 @@ fn names_can_be_shortened_and_joined() {
         ("--api T http://h/", "connect http://h/, authorization: Bearer T"),
         ("--keep 3 cmd", "serve cmd"),
         ("--sse-p 4 cmd", "serve cmd, port 4"),
+        // What was unambiguous in the Python program stays so, whatever we add.
+        ("--st cmd", "serve cmd, Stateless"),
+        ("--no-s --stateless --no-st cmd", "serve cmd"),
+        ("--tr sse http://h/", "connect http://h/, Sse"),
+        ("--client-i a --client-s b --to http://t/ http://h/", "connect http://h/, client a:b at http://t/"),
+        ("--h", "error: option '--h' could be '--headers' or '--host' or '--help'"),
+        ("--hos :: cmd", "serve cmd, host ::"),
+        ("--log DEBUG cmd", "serve cmd, Debug"),
+        ("--c / cmd", "error: option '--c' could be '--client-id' or '--client-secret' or '--cwd'"),
+        ("--named-server=a 'b c' --port 1", "serve, /a b|c, port 1"),
+        ("--named a b", "error: option '--named' could be '--named-server' or '--named-server-config'"),
+        ("--named-server-c /nowhere.json", "error: '/nowhere.json' cannot be read: No such file or directory"),
         ("-eA=B cmd", "serve cmd, A=B"),
         ("-e=A=B cmd", "serve cmd, A=B"),
         ("'-HA: b' http://h/", "connect http://h/, a: b"),
@@ -298,13 +385,14 @@ fn names_can_be_shortened_and_joined() {
         ("--cwd=/ cmd", "serve cmd, in /"),
         (
             "--no- http://h/",
-            "error: option '--no-' could be '--no-verify-ssl' or '--no-pass-environment' or '--no-debug'",
+            "error: option '--no-' could be '--no-verify-ssl' or '--no-pass-environment' or '--no-stateless' \
+             or '--no-debug'",
         ),
         ("--sse 1 cmd", "error: option '--sse' could be '--sse-port' or '--sse-host'"),
-        ("--p=1 cmd", "error: option '--p' could be '--pass-environment' or '--port'"),
+        ("--p=1 cmd", "error: option '--p' could be '--port' or '--pass-environment'"),
         (
             "--max 1 cmd",
-            "error: option '--max' could be '--max-sessions' or '--max-connections' or '--max-open-requests' \
+            "error: option '--max' could be '--max-sessions' or '--max-open-requests' or '--max-connections' \
              or '--max-message-bytes' or '--max-header-bytes' or '--max-stream-bytes'",
         ),
     ]);
@@ -313,10 +401,9 @@ fn names_can_be_shortened_and_joined() {
 #[test]
 fn unknown_options_are_named_without_their_values() {
     check(&[
-        ("--stateless cmd", "error: unknown option '--stateless'"),
-        ("--named-server fetch 'uvx x'", "error: unknown option '--named-server'"),
-        ("--client-id=secret http://h/", "error: unknown option '--client-id'"),
-        ("http://h/ --shared", "error: unknown option '--shared'"),
+        ("--stateful cmd", "error: unknown option '--stateful'"),
+        ("--client-ids=secret http://h/", "error: unknown option '--client-ids'"),
+        ("http://h/ --sharing", "error: unknown option '--sharing'"),
         ("--x=secret cmd", "error: unknown option '--x'"),
         ("'--x secret' cmd", "error: unknown option '--x'"),
         ("--=x cmd", "error: unknown option '--'"),
@@ -426,7 +513,8 @@ fn the_environment_fills_the_gaps() {
         ("SSE_URL=http://h/sse", "-H A b", "connect http://h/sse, a: b"),
         ("SSE_URL=http://h/sse", "https://other/", "connect https://other/"),
         ("SSE_URL=http://h/sse", "cmd", "serve cmd"),
-        ("SSE_URL=http://h/sse", "--port 1", "error: option '--port': this version serves a command, but no URL yet"),
+        ("SSE_URL=http://h/sse", "--port 1", "serve http://h/sse, port 1"),
+        ("SSE_URL=http://h/sse;MCP_PROXY_HOST=::", "--port 1", "serve http://h/sse, port 1, host ::"),
         ("SSE_URL=h", "", "error: variable 'SSE_URL': it is no http:// or https:// URL"),
         (
             "SSE_URL=",
@@ -465,7 +553,7 @@ fn urls_are_checked() {
         ("http://[::1]:x/", "error: 'http://[::1]:x/' has no host, or no port from 1 to 65535"),
         (
             "http://user:secret@h/?secret",
-            "error: 'http://h/': user and password belong into '-H Authorization VALUE', not into the URL",
+            "error: 'http://h/': user and password belong into '--username' and '--password', not into the URL",
         ),
     ]);
 }
@@ -493,13 +581,13 @@ fn a_url_with_a_mistake_is_told_from_a_command() {
 #[test]
 fn transports_are_checked() {
     check(&[
-        ("--transport sse http://h/", "connect http://h/"),
+        ("--transport sse http://h/", "connect http://h/, Sse"),
         ("--transport=auto http://h/", "connect http://h/"),
+        ("--transport streamablehttp http://h/mcp", "connect http://h/mcp, StreamableHttp"),
         (
-            "--transport streamablehttp http://h/mcp",
-            "error: option '--transport': this version does not speak 'streamablehttp' yet, only 'sse'",
+            "--transport SSE http://h/",
+            "error: option '--transport': 'SSE' is none of 'auto', 'sse' and 'streamablehttp'",
         ),
-        ("--transport SSE http://h/", "error: option '--transport': 'SSE' is neither 'sse' nor 'auto'"),
         ("--transport", "error: option '--transport': NAME expected"),
     ]);
 }
@@ -669,6 +757,11 @@ fn every_limit_reaches_its_place() {
     let numbers = [serve.sessions, limits.connections, limits.header_bytes, limits.body_bytes, limits.stream_bytes];
     assert_eq!(numbers, [3, 4, 5, 6, 10]);
     assert_eq!(serve.open_requests, 11);
+    let line = "--session-idle 1 --replay-bytes 2 --replay-age 3 --trusted-proxy ::1 --trusted-proxy 10.0.0.0/8 cmd";
+    let Ok(Parsed { invocation: Invocation::Serve(serve), .. }) = parsed(line, "") else { panic!("refused") };
+    assert_eq!((serve.session_idle.as_secs(), serve.replay_bytes, serve.replay_age.as_secs()), (1, 2, 3));
+    let trusted = |peer: &str| serve.trusted_proxies.iter().any(|network| network.contains(peer.parse().unwrap()));
+    assert_eq!(["::1", "10.9.8.7", "127.0.0.1"].map(trusted), [true, true, false]);
 
     let line = "--timeout 0.5 --max-message-bytes 6 --max-open-requests 7 http://h/";
     let Ok(Parsed { invocation: Invocation::Connect(connect), .. }) = parsed(line, "") else { panic!("refused") };
@@ -686,6 +779,8 @@ fn the_defaults_are_those_that_are_promised() {
     assert_eq!((limits.header_bytes, limits.body_bytes, limits.stream_bytes), (32 << 10, 64 << 20, 64 << 20));
     let times = [limits.head_timeout, limits.body_timeout, limits.idle_timeout, limits.keep_alive, serve.stop_timeout];
     assert_eq!(times.map(|time| time.as_secs()), [10, 30, 75, 15, 5]);
+    assert_eq!((serve.session_idle.as_secs(), serve.replay_bytes, serve.replay_age.as_secs()), (1800, 1 << 20, 300));
+    assert_eq!((serve.sharing, serve.config, serve.trusted_proxies), (serve::Sharing::Session, None, Vec::new()));
 }
 
 #[test]
@@ -696,6 +791,257 @@ fn secrets_are_told_and_never_shown() {
     let Invocation::Connect(options) = parsed.invocation else { panic!("refused") };
     let shown = format!("{:?}", options.remote.headers);
     assert!(!["one", "two", "three"].iter().any(|secret| shown.contains(secret)), "{shown}");
+}
+
+#[test]
+fn secrets_of_a_login_are_told_too() {
+    let line = "--client-id id --client-secret hunter2 --token-url http://t/?two --port 1 http://h/ \
+                --named-server a http://a/?three";
+    let parsed = parsed(line, "").unwrap();
+    assert_eq!(parsed.secrets, ["hunter2", "two", "three"]);
+    assert!(!format!("{:?}", parsed.invocation).contains("hunter2"));
+    assert_eq!(super::tests::parsed("--username u --password four http://h/", "").unwrap().secrets, ["four"]);
+}
+
+#[test]
+fn a_login_is_whole_or_a_mistake() {
+    let secret = File::new("secret", " s p \n");
+    let empty = File::new("no-secret", "\n");
+    let two = File::new("two-lines", "hunter2\nhunter2\n");
+    let client = "--client-id a --client-secret b --token-url https://t/x";
+    check(&[
+        (&format!("{client} http://h/"), "connect http://h/, client a:b at https://t/x"),
+        ("--username u --password p http://h/", "connect http://h/, basic u:p"),
+        ("--username u --password '' http://h/", "connect http://h/, basic u:"),
+        ("--username u --password p:q --digest http://h/", "connect http://h/, digest u:p:q"),
+        (&format!("--username u --password-file {} http://h/", secret.path()), "connect http://h/, basic u: s p "),
+        (
+            &format!("--client-id a --client-secret-file {} --token-url http://t/ http://h/", secret.path()),
+            "connect http://h/, client a: s p  at http://t/",
+        ),
+        // As compose files have it where a variable is empty.
+        ("--client-id '' --client-secret '' --token-url '' http://h/", "connect http://h/"),
+        ("--client-id a http://h/", "error: option '--client-id': it needs '--client-secret' and '--token-url' too"),
+        (
+            "--client-secret a http://h/",
+            "error: option '--client-secret': it needs '--client-id' and '--token-url' too",
+        ),
+        (
+            "--token-url http://t/ --client-id a http://h/",
+            "error: option '--client-id': it needs '--client-secret' too",
+        ),
+        ("--username u http://h/", "error: option '--username': it needs '--password' too"),
+        ("--password p http://h/", "error: option '--password': it needs '--username' too"),
+        ("--digest http://h/", "error: option '--digest': it needs '--username' and '--password' too"),
+        ("--digest --username u http://h/", "error: option '--digest': it needs '--password' too"),
+        (
+            &format!("{client} --username u --password p http://h/"),
+            "error: option '--client-id': it does not go with '--username'",
+        ),
+        (
+            &format!("{client} --api-access-token x http://h/"),
+            "error: option '--api-access-token': it does not go with '--client-id'",
+        ),
+        (
+            "--username u --password p --api-access-token x http://h/",
+            "error: option '--api-access-token': it does not go with '--username'",
+        ),
+        (
+            &format!("{client} -H Authorization x -H A b http://h/"),
+            "connect http://h/, a: b, client a:b at https://t/x, \
+             warning: option '--headers': Authorization is left out, because it is made from the other options",
+        ),
+        ("--username a:b --password p http://h/", "error: option '--username': the name holds a colon"),
+        (
+            "--token-url t.example http://h/",
+            "error: option '--token-url': 't.example' does not begin with http:// or https://",
+        ),
+        (
+            "--client-id a --client-secret b --token-url http://:1/?k=hunter2 http://h/",
+            "error: option '--token-url': 'http://:1/' has no host, or no port from 1 to 65535",
+        ),
+        (
+            "--username u --password-file /nowhere http://h/",
+            "error: option '--password-file': '/nowhere' cannot be read: No such file or directory",
+        ),
+        (
+            &format!("--username u --password-file {} http://h/", empty.path()),
+            &format!("error: option '--password-file': '{}' is empty", empty.path()),
+        ),
+        (
+            &format!("--client-id a --client-secret-file {} --token-url http://t/ http://h/", two.path()),
+            &format!("error: option '--client-secret-file': '{}' holds more than one line of text", two.path()),
+        ),
+    ]);
+    check_with_environment(&[
+        (
+            "MCP_PROXY_CLIENT_SECRET=env",
+            "--client-id a --token-url http://t/ http://h/",
+            "connect http://h/, client a:env at http://t/",
+        ),
+        ("MCP_PROXY_PASSWORD=env", "--username u http://h/", "connect http://h/, basic u:env"),
+        ("MCP_PROXY_PASSWORD=env", "--username u --password p http://h/", "connect http://h/, basic u:p"),
+        (
+            "MCP_PROXY_PASSWORD=env",
+            &format!("--username u --password-file {} http://h/", secret.path()),
+            "connect http://h/, basic u: s p ",
+        ),
+        // A variable alone asks for nothing, and a token of the environment gives way.
+        ("MCP_PROXY_PASSWORD=env;MCP_PROXY_CLIENT_SECRET=env", "http://h/", "connect http://h/"),
+        ("API_ACCESS_TOKEN=env", &format!("{client} http://h/"), "connect http://h/, client a:b at https://t/x"),
+    ]);
+}
+
+#[test]
+fn several_servers() {
+    let file = File::new(
+        "servers.json",
+        r#"{"mcpServers": {"near": {"command": "x", "args": ["${A:-y}"]}, "far": {"url": "http://f/"}}}"#,
+    );
+    let none = File::new("none.json", r#"{"mcpServers": {"near": {"command": "x", "enabled": false}}}"#);
+    let odd = File::new("odd.json", r#"{"mcpServers": {"a": {"command": "x", "odd": "${NONE}"}}}"#);
+    let config = file.path();
+    check(&[
+        ("--named-server a b", "serve, /a b"),
+        ("--named-server a 'b \"c d\"' -- e f", "serve e|f, /a b|c d"),
+        ("e f --named-server a b -e K V", "serve e|f, /a b, K=V"),
+        ("--named-server a https://h/mcp", "serve, /a https://h/mcp"),
+        ("--named-server a https://h/mcp --transport sse --no-verify-ssl", "serve, /a https://h/mcp, Sse, unverified"),
+        (
+            "--named-server a b --named-server c d --pass-environment e",
+            "serve e, /a b, /c d, whole environment, \
+            whole environment, whole environment",
+        ),
+        ("--port 1 http://h/ --named-server a b", "serve http://h/, /a b, port 1"),
+        ("'' --named-server a b", "serve, /a b"),
+        // Without a place to listen, a URL is connected to, as in the Python program.
+        (
+            "http://h/ --named-server a b",
+            "connect http://h/, \
+             warning: the named servers are left out: without --port, a URL is offered on stdin and stdout",
+        ),
+        (
+            "-e K V --cwd / --named-server a b",
+            "serve, /a b, warning: option '--env': named servers do not get it, \
+             warning: option '--cwd': named servers do not get it",
+        ),
+        (
+            "-H A secret --named-server a http://h/ cmd",
+            "serve cmd, /a http://h/, warning: option '--headers': named servers do not get it",
+        ),
+        ("-H A b --port 1 --named-server a http://h/ http://i/", "serve http://i/, a: b, /a http://h/, port 1"),
+        (&format!("--named-server-config {config}"), &format!("serve, /near x|y, /far http://f/, from {config}")),
+        (
+            &format!("--port 8080 --named-server-config {config} -- my-default-command --arg1"),
+            &format!("serve my-default-command|--arg1, /near x|y, /far http://f/, port 8080, from {config}"),
+        ),
+        (
+            &format!("--named-server-config={config} --named-server a b"),
+            &format!("serve, /a b, /near x|y, /far http://f/, from {config}"),
+        ),
+        (
+            &format!("--named-server-config {config} --named-server near b"),
+            &format!("error: '{config}': server 'near': the command line has a server of that name"),
+        ),
+        (
+            &format!("--named-server-config {}", none.path()),
+            &format!("error: '{}': no server is left to serve", none.path()),
+        ),
+        (&format!("--named-server-config {} cmd", none.path()), &format!("serve cmd, from {}", none.path())),
+        (
+            &format!("--named-server-config {}", odd.path()),
+            &format!("serve, /a x, from {0}, warning: '{0}': ignored: 'odd' of 'a'", odd.path()),
+        ),
+    ]);
+    check_with_environment(&[
+        (
+            "A=z",
+            &format!("--named-server-config {config}"),
+            &format!("serve, /near x|z, /far http://f/, from {config}"),
+        ),
+        (
+            "SSE_URL=http://h/",
+            "--named-server a b",
+            "connect http://h/, \
+             warning: the named servers are left out: without --port, a URL is offered on stdin and stdout",
+        ),
+        ("SSE_URL=http://h/", "--named-server a b --port 1", "serve http://h/, /a b, port 1"),
+        ("SSE_URL=http://h/", "--named-server a b c", "serve c, /a b"),
+        ("API_ACCESS_TOKEN=secret", "--named-server a http://h/", "serve, /a http://h/"),
+        ("MCP_PROXY_PORT=81", "--named-server a b", "serve, /a b, port 81"),
+    ]);
+}
+
+#[test]
+fn mistakes_in_several_servers() {
+    let broken = File::new("broken.json", r#"{"mcpServers": {"a": {"command": "x", "args": "y"}}}"#);
+    check(&[
+        (
+            &format!("--named-server-config {}", broken.path()),
+            &format!("error: '{}': server 'a': 'args' must be a list of strings", broken.path()),
+        ),
+        ("--named-server-config /nowhere cmd", "error: '/nowhere' cannot be read: No such file or directory"),
+        ("--named-server-config '' cmd", "serve cmd"),
+        ("--named-server a b --named-server a c", "error: option '--named-server': server 'a' is there twice"),
+        ("--named-server a", "error: option '--named-server': NAME COMMAND expected"),
+        ("--named-server a --port 1", "error: option '--named-server': NAME COMMAND expected"),
+        ("--named-server a ''", "error: option '--named-server': server 'a': the command is empty"),
+        (
+            "--named-server a \"b",
+            "error: option '--named-server': server 'a': the command has a quote that is not closed",
+        ),
+        ("--named-server a 'http://h/ x'", "error: option '--named-server': server 'a': words behind the URL"),
+        (
+            "--named-server a http://h:0/?hunter2",
+            "error: option '--named-server': server 'a': 'http://h:0/' has no host, or no port from 1 to 65535",
+        ),
+        (
+            "--named-server a/b c",
+            "error: option '--named-server': server 'a/b': a name is a part of an address: \
+             letters, digits and -._~!$&'()*+,;=:@",
+        ),
+        ("--named-server '' c", "error: option '--named-server': the name of a server is empty"),
+        (
+            "--verify-ssl=/nowhere --named-server a http://h/",
+            "error: option '--verify-ssl': '/nowhere' cannot be read: No such file or directory",
+        ),
+        ("--verify-ssl=/nowhere --named-server a b", "serve, /a b"),
+        (
+            "--demo --named-server a b",
+            "error: option '--demo': it speaks on stdin and stdout; \
+             serve it with 'mcp-proxy --port PORT -- mcp-proxy --demo'",
+        ),
+    ]);
+}
+
+#[test]
+fn whose_a_process_is_and_where_we_are() {
+    check(&[
+        ("--shared cmd", "serve cmd, Shared"),
+        ("--shared --no-shared cmd", "serve cmd"),
+        ("--stateless --no-stateless cmd", "serve cmd"),
+        ("--shared --stateless cmd", "serve cmd, Stateless"),
+        ("--base-path /mcp cmd", "serve cmd, below /mcp"),
+        ("--base-path /a/b.c/ cmd", "serve cmd, below /a/b.c"),
+        ("--base-path / cmd", "serve cmd"),
+        ("--base-path '' cmd", "serve cmd"),
+        ("--base-path mcp cmd", "error: option '--base-path': 'mcp' does not begin with a slash"),
+        ("--base-path /a?b cmd", "error: option '--base-path': '/a?b' is not a path such as '/mcp-servers'"),
+        ("--base-path /a//b cmd", "error: option '--base-path': '/a//b' is not a path such as '/mcp-servers'"),
+        ("--base-path //a cmd", "error: option '--base-path': '//a' is not a path such as '/mcp-servers'"),
+        ("--base-path /a/../b cmd", "error: option '--base-path': '/a/../b' is not a path such as '/mcp-servers'"),
+        (
+            "--trusted-proxy host cmd",
+            "error: option '--trusted-proxy': 'host' is not an IP address or a network such as '10.0.0.0/8'",
+        ),
+        ("--log-format json cmd", "serve cmd, Json"),
+        ("--log-format=TEXT http://h/", "connect http://h/"),
+        ("--log-format xml cmd", "error: option '--log-format': 'xml' is neither 'text' nor 'json'"),
+    ]);
+    check_with_environment(&[
+        ("MCP_PROXY_BASE_PATH=/x", "cmd", "serve cmd, below /x"),
+        ("MCP_PROXY_LOG_FORMAT=json", "http://h/", "connect http://h/, Json"),
+    ]);
 }
 
 #[test]

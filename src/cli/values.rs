@@ -1,10 +1,13 @@
 //! The values of options: each is checked before it is kept. A fault never shows a value that may be secret.
 
-use super::draft::{Draft, Token};
-use crate::log::{self, Level, Secret};
+use super::draft::{Draft, Source};
+use super::words;
+use crate::config::{self, header};
+use crate::log::{self, Format, Level, Secret};
+use crate::protocol::network::Network;
 use crate::upstream::http::{Transport, Verify};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,22 +17,13 @@ pub(super) fn not_a_header_name(name: &str) -> String {
     format!("'{shown}' is not the name of a header")
 }
 
-/// The value of a header or a token, if a header can carry it.
-pub(super) fn header_value(value: &str) -> Result<Secret, &'static str> {
-    if value.chars().all(|c| c == '\t' || c == ' ' || c.is_ascii_graphic()) {
-        Ok(Secret::new(value.to_owned()))
-    } else {
-        Err("holds a character that a header cannot carry, such as a line break")
-    }
-}
-
 pub(super) fn set_header(draft: &mut Draft, name: &OsStr, value: &OsStr) -> Result<(), String> {
     let name = text(name)?.trim();
-    if !is_header_name(name) {
+    if !header::is_name(name) {
         return Err(not_a_header_name(name));
     }
     let value = value.to_str().unwrap_or("\u{fffd}").trim_matches([' ', '\t']);
-    let secret = header_value(value).map_err(|fault| format!("the value of '{name}' {fault}"))?;
+    let secret = header::value(value).map_err(|fault| format!("the value of '{name}' {fault}"))?;
     draft.keep_secret(value);
     draft.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
     draft.headers.push((name.to_owned(), secret));
@@ -41,9 +35,44 @@ pub(super) fn set_token(draft: &mut Draft, word: &OsStr) -> Result<(), String> {
     if token.is_empty() {
         return Err("the token is empty".to_owned());
     }
-    let secret = header_value(token).map_err(|fault| format!("the token {fault}"))?;
+    let secret = header::value(token).map_err(|fault| format!("the token {fault}"))?;
     draft.keep_secret(token);
-    draft.token = Some(Token::Literal(secret));
+    draft.token = Some(Source::Literal(secret));
+    Ok(())
+}
+
+/// A password or the secret of a client. It may hold any character; an empty one is kept for a password only.
+pub(super) fn secret(draft: &mut Draft, word: &OsStr) -> Result<Source, String> {
+    let secret = text(word)?;
+    draft.keep_secret(secret);
+    Ok(Source::Literal(Secret::new(secret.to_owned())))
+}
+
+/// A name that goes with a secret.
+pub(super) fn login_name(word: &OsStr) -> Result<Option<String>, String> {
+    let name = text(word)?;
+    if name.chars().any(char::is_control) {
+        return Err("the name holds a control character".to_owned());
+    }
+    Ok((!name.is_empty()).then(|| name.to_owned()))
+}
+
+/// The name of `--username`. In basic authentication a colon ends it.
+pub(super) fn set_username(draft: &mut Draft, word: &OsStr) -> Result<(), String> {
+    draft.username = login_name(word)?;
+    match &draft.username {
+        Some(name) if name.contains(':') => Err("the name holds a colon".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn set_token_url(draft: &mut Draft, word: &OsStr) -> Result<(), String> {
+    let url = text(word)?;
+    draft.secrets.extend(url.split_once('?').map(|(_, query)| query.to_owned()));
+    if !url.is_empty() && !config::is_url(word) {
+        return Err(format!("{} does not begin with http:// or https://", quoted(&log::address(url))));
+    }
+    draft.token_url = (!url.is_empty()).then(|| url.to_owned());
     Ok(())
 }
 
@@ -52,7 +81,7 @@ pub(super) fn set_transport(draft: &mut Draft, word: &OsStr) -> Result<(), Strin
         "auto" => Transport::Auto,
         "sse" => Transport::Sse,
         "streamablehttp" => Transport::StreamableHttp,
-        other => return Err(format!("{} is neither 'sse' nor 'auto'", quoted(other))),
+        other => return Err(format!("{} is none of 'auto', 'sse' and 'streamablehttp'", quoted(other))),
     };
     Ok(())
 }
@@ -96,6 +125,63 @@ pub(super) fn set_env(draft: &mut Draft, name: &OsStr, value: &OsStr) -> Result<
     Ok(())
 }
 
+/// A server of `--named-server`. Its command is split here; a URL stands alone.
+pub(super) fn add_named(draft: &mut Draft, name: &OsStr, command: &OsStr) -> Result<(), String> {
+    let name = text(name)?;
+    config::check_name(name)?;
+    if draft.named.iter().any(|(other, _)| other == name) {
+        return Err(format!("server '{name}' is there twice"));
+    }
+    let wrong = |fault: &str| format!("server '{name}': the command {fault}");
+    let words = words::split(command.as_bytes()).map_err(wrong)?;
+    let words: Vec<_> = words.into_iter().map(OsString::from_vec).collect();
+    match words.first() {
+        None => return Err(wrong("is empty")),
+        Some(first) if first.is_empty() => return Err(wrong("is empty")),
+        Some(first) if config::is_url(first) => {
+            let url = first.to_string_lossy();
+            draft.secrets.extend(url.split_once('?').map(|(_, query)| query.to_owned()));
+            if words.len() > 1 {
+                return Err(format!("server '{name}': words behind the URL"));
+            }
+        }
+        Some(_) => {}
+    }
+    draft.named.push((name.to_owned(), words));
+    Ok(())
+}
+
+/// The path before ours, without the slash at its end.
+pub(super) fn base_path(word: &OsStr) -> Result<String, String> {
+    let path = text(word)?;
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&b);
+    let kept = path.strip_suffix('/').unwrap_or(path);
+    let is_odd = |segment: &str| matches!(segment, "" | "." | "..");
+    match kept.strip_prefix('/') {
+        _ if kept.is_empty() => Ok(String::new()),
+        None => Err(format!("{} does not begin with a slash", quoted(path))),
+        Some(inside) if !path.bytes().all(is_plain) || inside.split('/').any(is_odd) => {
+            Err(format!("{} is not a path such as '/mcp-servers'", quoted(path)))
+        }
+        Some(_) => Ok(kept.to_owned()),
+    }
+}
+
+pub(super) fn network(word: &OsStr) -> Result<Network, String> {
+    let network = text(word)?;
+    let wrong = |()| format!("{} is not an IP address or a network such as '10.0.0.0/8'", quoted(network));
+    network.parse().map_err(wrong)
+}
+
+pub(super) fn log_format(word: &OsStr) -> Result<Format, String> {
+    let name = text(word)?;
+    match name.to_ascii_lowercase().as_str() {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err(format!("{} is neither 'text' nor 'json'", quoted(name))),
+    }
+}
+
 /// Whether the word behind `--allow-origin` belongs to it. A URL with a path is none: it is the server's.
 pub(super) fn is_origin(word: &OsStr) -> bool {
     let Some(word) = word.to_str() else { return false };
@@ -116,7 +202,7 @@ pub(super) fn add_origin(draft: &mut Draft, word: &OsStr) -> Result<(), String> 
 
 pub(super) fn expose_header(draft: &mut Draft, word: &OsStr) -> Result<(), String> {
     let name = text(word)?;
-    if !is_header_name(name) {
+    if !header::is_name(name) {
         return Err(not_a_header_name(name));
     }
     if !draft.given.contains(&"--expose-header") {
@@ -165,11 +251,6 @@ pub(super) fn seconds(word: &OsStr) -> Result<Duration, String> {
         Ok(seconds) if (0.001..=1_000_000.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
         _ => Err(format!("{} is not a number of seconds from 0.001 to 1000000", quoted(number))),
     }
-}
-
-/// RFC 9110's `token`.
-fn is_header_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 fn text(word: &OsStr) -> Result<&str, String> {
