@@ -21,7 +21,7 @@ use lexopt::Parser;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use table::{Row, Setter, TABLE};
+use table::{Group, Row, Setter, TABLE};
 
 /// What the program is to do.
 #[derive(Debug)]
@@ -89,6 +89,12 @@ fn read_words(words: impl IntoIterator<Item = OsString>, draft: &mut Draft) -> R
                 read_option(row, name, &mut parser, draft)
                     .map_err(|fault| Error::Usage(format!("option '{}': {fault}", row.name())))?;
                 draft.given.push(row.name());
+                if in_command && matches!(row.group, Group::Remote | Group::Login) {
+                    let name = row.name();
+                    draft.remark(&format!(
+                        "option '{name}' is ours, for a URL; '--' before the command leaves it to the command"
+                    ));
+                }
             }
         }
     }

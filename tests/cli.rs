@@ -151,6 +151,7 @@ fn a_refusal_shows_no_secret() {
         &["-phunter2", "cmd"],
         &["--password=hunter2", "http://h/"],
         &["--username", "me", "--password", "hunter2", "--client-id", "me", "http://h/"],
+        &["--username", "a:b", "--password", "hunter2", "http://h/"],
         &["--client-secret", "hunter2", "http://h/"],
         &["--client-id", "a", "--client-secret", "hunter2", "--token-url", "http://:0/?hunter2", "http://h/"],
         &["--token-url", "ftp://user:hunter2@h/?hunter2", "http://h/"],

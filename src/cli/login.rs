@@ -1,5 +1,5 @@
 //! What proves to a remote server who we are: headers, a token, a name and its password, or a client's credentials.
-//! Half of it is a mistake, and so are two kinds at once, because only one can be sent.
+//! Half of it is a mistake. Of two kinds one wins, as in the Python program, because only one can be sent.
 
 use super::draft::{Draft, Source};
 use super::{shown, usage};
@@ -10,19 +10,21 @@ use crate::upstream::auth::{Auth, Credentials, Login};
 use std::path::Path;
 
 /// How we log in. A variable alone asks for nothing: it may be there for another one of us.
-pub(super) fn auth(draft: &Draft, defaults: &Defaults) -> Result<Auth, Error> {
+pub(super) fn auth(draft: &mut Draft, defaults: &Defaults) -> Result<Auth, Error> {
     let secret_given = draft.client_secret.is_some() && draft.is_given("--client-secret");
     let password_given = draft.password.is_some() && draft.is_given("--password");
     let as_client = draft.client_id.is_some() || draft.token_url.is_some() || secret_given;
     let as_user = draft.username.is_some() || draft.digest || password_given;
     let first = match (as_client, as_user) {
         (false, false) => return Ok(Auth::Nothing),
-        (true, true) => return usage("option '--client-id': it does not go with '--username'"),
-        (true, false) => "--client-id",
         (false, true) => "--username",
+        (true, _) => "--client-id",
     };
     if draft.is_given("--api-access-token") {
         return usage(&format!("option '--api-access-token': it does not go with '{first}'"));
+    }
+    if as_client && as_user {
+        draft.remark("option '--username': it is left out, because '--client-id' wins");
     }
     if as_client { credentials(draft, defaults).map(Auth::ClientCredentials) } else { login(draft) }
 }

@@ -165,10 +165,7 @@ pub(super) static TABLE: &[Row] = &[
         group: Group::Login,
         help: "The secret of that client.",
         variable: "MCP_PROXY_CLIENT_SECRET",
-        set: Setter::Word(|draft, word| {
-            draft.client_secret = if word.is_empty() { None } else { Some(secret(draft, word)?) };
-            Ok(())
-        }),
+        set: Setter::Word(|draft, word| secret(draft, word).map(|secret| draft.client_secret = secret)),
         ..INHERITED
     },
     Row {
@@ -197,7 +194,7 @@ pub(super) static TABLE: &[Row] = &[
         group: Group::Login,
         help: "Log in by HTTP basic authentication; goes with --password.",
         set: Setter::Word(set_username),
-        ..OURS
+        ..INHERITED
     },
     Row {
         names: &["--password"],
@@ -205,8 +202,8 @@ pub(super) static TABLE: &[Row] = &[
         group: Group::Login,
         help: "The password of that user.",
         variable: "MCP_PROXY_PASSWORD",
-        set: Setter::Word(|draft, word| secret(draft, word).map(|password| draft.password = Some(password))),
-        ..OURS
+        set: Setter::Word(|draft, word| secret(draft, word).map(|password| draft.password = password)),
+        ..INHERITED
     },
     Row {
         names: &["--password-file"],
@@ -225,7 +222,7 @@ pub(super) static TABLE: &[Row] = &[
         group: Group::Login,
         help: "Log in by HTTP digest authentication instead.",
         set: Setter::Switch(|draft, _| draft.digest = true),
-        ..OURS
+        ..INHERITED
     },
     Row {
         names: &["--port"],

@@ -169,7 +169,7 @@ impl Drop for File {
 }
 
 #[test]
-fn what_the_python_program_documents() {
+fn what_the_python_program_documents_until_0_5() {
     check(&[
         // 0.3
         ("http://localhost:8080/sse", "connect http://localhost:8080/sse"),
@@ -207,7 +207,12 @@ fn what_the_python_program_documents() {
             "serve uvx|mcp-server-fetch, port 8096, host 0.0.0.0, whole environment",
         ),
         ("http://localhost:8932/sse", "connect http://localhost:8932/sse"),
-        // 0.7 to 0.13
+    ]);
+}
+
+#[test]
+fn what_the_python_program_documents_from_0_7_to_0_13() {
+    check(&[
         ("--port=8080 uvx mcp-server-fetch", "serve uvx|mcp-server-fetch, port 8080"),
         ("--host=0.0.0.0 --port=8080 uvx mcp-server-fetch", "serve uvx|mcp-server-fetch, port 8080, host 0.0.0.0"),
         (
@@ -239,6 +244,10 @@ fn what_the_python_program_documents() {
             "--client-id CLIENT_ID --client-secret CLIENT_SECRET --token-url https://auth.example.com/token \
              http://localhost:8080/sse",
             "connect http://localhost:8080/sse, client CLIENT_ID:CLIENT_SECRET at https://auth.example.com/token",
+        ),
+        (
+            "--transport streamablehttp --username user --password pass https://server.local/mcp",
+            "connect https://server.local/mcp, basic user:pass, StreamableHttp",
         ),
         (
             "your-command --port 8080 --allow-origin='*' --expose-header Custom-Header",
@@ -327,7 +336,14 @@ fn the_demo_stands_alone() {
 #[test]
 fn which_words_are_the_commands() {
     check(&[
-        ("npx -y server --user x", "serve npx|-y|server|--user|x"),
+        ("npx -y server --usr x", "serve npx|-y|server|--usr|x"),
+        // What is ours by the Python program's rules stays ours, but is not lost silently.
+        (
+            "npx server --user x",
+            "serve npx|server, warning: option '--username' is ours, for a URL; \
+             '--' before the command leaves it to the command",
+        ),
+        ("-- npx server --user x", "serve npx|server|--user|x"),
         ("npx -y server --port 8080", "serve npx|-y|server, port 8080"),
         ("--port 1 cmd -- --port 2 -- -h", "serve cmd|--port|2|--|-h, port 1"),
         ("-- cmd -- x", "serve cmd|--|x"),
@@ -356,11 +372,11 @@ fn names_can_be_shortened_and_joined() {
     check(&[
         ("--po 1 cmd", "serve cmd, port 1"),
         ("--po=1 cmd", "serve cmd, port 1"),
-        ("--pa cmd", "serve cmd, whole environment"),
+        ("--pass-e cmd", "serve cmd, whole environment"),
         ("--head A b http://h/", "connect http://h/, a: b"),
         ("--header 'Authorization: Bearer x' http://h/", "connect http://h/, authorization: Bearer x"),
         ("--no-v http://h/", "connect http://h/, unverified"),
-        ("--d cmd", "serve cmd, Debug"),
+        ("--de cmd", "serve cmd, Debug"),
         ("--api T http://h/", "connect http://h/, authorization: Bearer T"),
         ("--keep 3 cmd", "serve cmd"),
         ("--sse-p 4 cmd", "serve cmd, port 4"),
@@ -370,6 +386,8 @@ fn names_can_be_shortened_and_joined() {
         ("--tr sse http://h/", "connect http://h/, Sse"),
         ("--client-i a --client-s b --to http://t/ http://h/", "connect http://h/, client a:b at http://t/"),
         ("--h", "error: option '--h' could be '--headers' or '--host' or '--help'"),
+        ("--user u --passw p --dig http://h/", "connect http://h/, digest u:p"),
+        ("--pass cmd", "error: option '--pass' could be '--password' or '--pass-environment'"),
         ("--hos :: cmd", "serve cmd, host ::"),
         ("--log DEBUG cmd", "serve cmd, Debug"),
         ("--c / cmd", "error: option '--c' could be '--client-id' or '--client-secret' or '--cwd'"),
@@ -389,7 +407,7 @@ fn names_can_be_shortened_and_joined() {
              or '--no-debug'",
         ),
         ("--sse 1 cmd", "error: option '--sse' could be '--sse-port' or '--sse-host'"),
-        ("--p=1 cmd", "error: option '--p' could be '--port' or '--pass-environment'"),
+        ("--p=1 cmd", "error: option '--p' could be '--password' or '--port' or '--pass-environment'"),
         (
             "--max 1 cmd",
             "error: option '--max' could be '--max-sessions' or '--max-open-requests' or '--max-connections' \
@@ -812,7 +830,8 @@ fn a_login_is_whole_or_a_mistake() {
     check(&[
         (&format!("{client} http://h/"), "connect http://h/, client a:b at https://t/x"),
         ("--username u --password p http://h/", "connect http://h/, basic u:p"),
-        ("--username u --password '' http://h/", "connect http://h/, basic u:"),
+        ("--username '' --password '' http://h/", "connect http://h/"),
+        ("--username u --password '' http://h/", "error: option '--username': it needs '--password' too"),
         ("--username u --password p:q --digest http://h/", "connect http://h/, digest u:p:q"),
         (&format!("--username u --password-file {} http://h/", secret.path()), "connect http://h/, basic u: s p "),
         (
@@ -836,7 +855,8 @@ fn a_login_is_whole_or_a_mistake() {
         ("--digest --username u http://h/", "error: option '--digest': it needs '--password' too"),
         (
             &format!("{client} --username u --password p http://h/"),
-            "error: option '--client-id': it does not go with '--username'",
+            "connect http://h/, client a:b at https://t/x, \
+             warning: option '--username': it is left out, because '--client-id' wins",
         ),
         (
             &format!("{client} --api-access-token x http://h/"),
@@ -1048,8 +1068,10 @@ fn whose_a_process_is_and_where_we_are() {
 fn the_table_holds_together() {
     let names: Vec<_> = all_names().map(|(_, name)| name).collect();
     assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "a name stands twice");
+    let is_begun = |own: &str| all_names().any(|(row, name)| row.inherited && name.starts_with(own) && name != own);
     for row in TABLE {
         let name = row.name();
+        assert!(row.inherited || !is_begun(name), "{name}: in the Python program it is short for another option");
         assert!(row.help.ends_with('.'), "{name}: its help is a sentence");
         assert!(row.form_of.is_empty() || names.contains(&row.form_of), "{name}: form of what?");
         assert_eq!(row.value.is_empty(), matches!(row.set, Setter::Switch(_)), "{name}: its value");

@@ -41,11 +41,11 @@ pub(super) fn set_token(draft: &mut Draft, word: &OsStr) -> Result<(), String> {
     Ok(())
 }
 
-/// A password or the secret of a client. It may hold any character; an empty one is kept for a password only.
-pub(super) fn secret(draft: &mut Draft, word: &OsStr) -> Result<Source, String> {
+/// A password or the secret of a client. It may hold any character; an empty one is none, as compose files have it.
+pub(super) fn secret(draft: &mut Draft, word: &OsStr) -> Result<Option<Source>, String> {
     let secret = text(word)?;
     draft.keep_secret(secret);
-    Ok(Source::Literal(Secret::new(secret.to_owned())))
+    Ok((!secret.is_empty()).then(|| Source::Literal(Secret::new(secret.to_owned()))))
 }
 
 /// A name that goes with a secret.
