@@ -102,6 +102,9 @@ pub fn run(options: Options) -> Result<u8, Error> {
         loopback: addresses.iter().all(|address| address.ip().is_loopback()),
         allow_origins: options.allow_origins.clone(),
         expose_headers: options.expose_headers.clone(),
+        base_path: options.base_path.clone(),
+        trusted_proxies: options.trusted_proxies.clone(),
+        stateless: false,
     };
     let house = House::new(options, rules, notices);
     house.prepare_spare()?;

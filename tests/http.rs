@@ -186,7 +186,7 @@ fn request_lines_and_versions() {
     let control = "400 close -32600 the request's head holds a control character";
     let version = "505 close -32603 only HTTP/1.1 and HTTP/1.0 are spoken";
     let head = "400 close -32600 the request's head is malformed";
-    let nothing = "404 close -32600 there is nothing at this path; the event stream is at /sse";
+    let nothing = "404 close -32600 there is nothing at this path; Streamable HTTP is at /mcp, HTTP+SSE at /sse";
     for (first, wanted) in [
         ("GET /status HTTP/1.1", "200 {status}"),
         ("\r\n\r\nGET /status HTTP/1.1", "200 {status}"),
@@ -336,7 +336,10 @@ fn posts() {
         ("/messages/?session_id=x&session_id=y", gone),
         ("/messages/?session_id=%00", gone),
         ("ENDPOINT%20", gone),
-        ("/messages/x?session_id=x", "404 close -32600 there is nothing at this path; the event stream is at /sse"),
+        (
+            "/messages/x?session_id=x",
+            "404 close -32600 there is nothing at this path; Streamable HTTP is at /mcp, HTTP+SSE at /sse",
+        ),
     ] {
         house.check(&post(target, "", NOTIFICATION), &[wanted]);
     }

@@ -98,7 +98,7 @@ impl House {
         if stopping {
             return Err(unavailable(STOPPING));
         }
-        route(request, &self.rules)
+        route(request, &self.rules).map(|asked| asked.action)
     }
 
     fn act(&self, action: &Action, body: Vec<u8>, request: &Request<()>) -> Response {
@@ -110,7 +110,7 @@ impl House {
             Action::Preflight => {
                 Response { headers: self.rules.preflight(request), ..Response::empty(StatusCode::NO_CONTENT) }
             }
-            Action::Status | Action::OpenSession => Response::json(StatusCode::OK, self.status().into()),
+            _ => Response::json(StatusCode::OK, self.status().into()),
         }
     }
 
@@ -157,7 +157,7 @@ impl House {
         request: &Request<()>,
     ) -> Result<Arc<Session>, Refusal> {
         let mut events = Vec::new();
-        sse::encode(&mut events, "endpoint", None, endpoint(id).as_bytes());
+        sse::encode(&mut events, "endpoint", None, endpoint(&self.rules.base_path, None, id).as_bytes());
         let old = request.version() == Version::HTTP_10;
         loop {
             let stream = Stream::new(connection, &self.options.limits, old, &self.rules.cors(request), &events);
