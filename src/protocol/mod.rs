@@ -7,6 +7,7 @@ pub mod http;
 pub mod lines;
 pub mod member;
 pub mod message;
+pub mod metrics;
 pub mod network;
 pub mod proxy;
 pub mod reconnect;
