@@ -10,4 +10,5 @@ pub mod log;
 pub mod protocol;
 pub mod serve;
 pub mod system;
+pub mod time;
 pub mod upstream;

@@ -1,15 +1,20 @@
-//! One line an event, to stderr. Everything that may hold a secret passes through this file:
+//! One line an event, to stderr, as text or as JSON. Everything that may hold a secret passes through this file:
 //! values are kept in [`Secret`], addresses are shown by [`address`], foreign text by [`shortened`].
 //!
-//! Always: a stderr that nobody reads costs lines, never more than a moment of anybody's time.
+//! Always: a stderr that nobody reads costs lines, never more than a moment of anybody's time. What is written as
+//! JSON is JSON, whatever came, and however much of it was read.
+
+mod json;
 
 use crate::system::{self, Poll};
+use crate::time;
+use json::{Event, Source};
 use std::fmt;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How important a line is; the names are those of `--log-level`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +42,20 @@ pub enum Format {
     Json,
 }
 
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warning => "warning",
+            Level::Error => "error",
+            Level::Critical => "critical",
+        }
+    }
+}
+
 static LEAST: AtomicU8 = AtomicU8::new(Level::Info as u8);
+static JSON: AtomicBool = AtomicBool::new(false);
 
 /// What stderr, shared by all threads, did not take.
 static LOST: Mutex<Lost> = Mutex::new(Lost { lines: 0, is_cut: false });
@@ -59,25 +77,31 @@ pub fn set_level(level: Level) {
     LEAST.store(level as u8, Ordering::Relaxed);
 }
 
+/// Lines are written like this from now on.
+pub fn set_format(format: Format) {
+    JSON.store(format == Format::Json, Ordering::Relaxed);
+}
+
 /// Writes one line if `level` is shown. A stderr that cannot be written to is ignored:
 /// there is nobody left to tell.
 pub fn line(level: Level, text: fmt::Arguments<'_>) {
     if (level as u8) < LEAST.load(Ordering::Relaxed) {
         return;
     }
-    let name = match level {
-        Level::Debug => "debug",
-        Level::Info => "info",
-        Level::Warning => "warning",
-        Level::Error => "error",
-        Level::Critical => "critical",
-    };
-    write(format!("mcp-proxy: {name}: {text}\n").as_bytes());
+    if is_json() {
+        write_json(&Event { level: level.name(), source: Source::Own }, &text.to_string());
+    } else {
+        write_text(format!("mcp-proxy: {}: {text}\n", level.name()).as_bytes());
+    }
 }
 
 /// Why the program ends: its last line, whatever the level.
 pub fn last(text: fmt::Arguments<'_>) {
-    write(format!("mcp-proxy: {text}\n").as_bytes());
+    if is_json() {
+        write_json(&Event { level: Level::Critical.name(), source: Source::Own }, &text.to_string());
+    } else {
+        write_text(format!("mcp-proxy: {text}\n").as_bytes());
+    }
 }
 
 /// A line for developers.
@@ -100,32 +124,61 @@ pub fn error(text: fmt::Arguments<'_>) {
     line(Level::Error, text);
 }
 
-/// A line of a server's own log, passed on as it is.
-pub fn foreign(line: &[u8]) {
-    let mut text = Vec::with_capacity(line.len() + 1);
-    text.extend_from_slice(line);
-    text.push(b'\n');
-    write(&text);
+/// A line of a server's own log, passed on as it is. Its name stands before it where there are several.
+pub fn foreign(server: Option<&str>, line: &[u8]) {
+    if is_json() {
+        let event = Event { level: Level::Info.name(), source: Source::Server(server) };
+        return write_json(&event, &String::from_utf8_lossy(line));
+    }
+    let name = server.map_or_else(String::new, |name| format!("{name}: "));
+    write_text(&[name.as_bytes(), line, b"\n"].concat());
 }
 
-/// Writes a line, or counts it as lost.
-fn write(line: &[u8]) {
+fn is_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
+/// Each object is written whole or not at all.
+fn write_json(event: &Event, text: &str) {
+    let objects = event.objects(&now(), text, READY_BYTES);
+    write(objects.iter().map(String::as_bytes), false);
+}
+
+fn write_text(line: &[u8]) {
+    write(line.chunks(READY_BYTES), true);
+}
+
+fn now() -> String {
+    time::rfc3339_ms(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+/// Writes the parts of a line, or counts it as lost. `is_one`: without the last part the line has no end.
+fn write<'a>(parts: impl Iterator<Item = &'a [u8]>, is_one: bool) {
     let mut lost = LOST.lock().unwrap_or_else(PoisonError::into_inner);
     let mut stderr = std::io::stderr().lock();
     if lost.lines > 0 && is_ready(&stderr, Duration::ZERO) {
-        let end = if lost.is_cut { "\n" } else { "" };
-        let told = format!("{end}mcp-proxy: warning: {} lines are left out, since nobody read them\n", lost.lines);
-        let _ = stderr.write_all(told.as_bytes());
+        let _ = stderr.write_all(told(&lost).as_bytes());
         *lost = Lost { lines: 0, is_cut: false };
     }
-    for (at, part) in line.chunks(READY_BYTES).enumerate() {
+    for (at, part) in parts.enumerate() {
         if !is_ready(&stderr, if lost.lines == 0 { PATIENCE } else { Duration::ZERO }) {
             lost.lines += 1;
-            lost.is_cut |= at > 0;
+            lost.is_cut |= is_one && at > 0;
             return;
         }
         let _ = stderr.write_all(part);
     }
+}
+
+/// What a reader that comes back is told.
+fn told(lost: &Lost) -> String {
+    let text = format!("{} lines are left out, since nobody read them", lost.lines);
+    let end = if lost.is_cut { "\n" } else { "" };
+    if is_json() {
+        let objects = Event { level: Level::Warning.name(), source: Source::Own }.objects(&now(), &text, READY_BYTES);
+        return format!("{end}{}", objects.concat());
+    }
+    format!("{end}mcp-proxy: warning: {text}\n")
 }
 
 /// Whether stderr takes [`READY_BYTES`] without a wait, or fails without one.

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
 fn run() -> Result<u8, Error> {
     let parsed = cli::parse(std::env::args_os().skip(1), &|name| std::env::var_os(name))?;
     log::set_level(parsed.log_level);
+    log::set_format(parsed.log_format);
     system::hide_arguments(&parsed.secrets);
     for remark in &parsed.remarks {
         log::warning(format_args!("{remark}"));

@@ -3,7 +3,7 @@
 
 mod support;
 
-use mcp_proxy::protocol::time::rfc3339;
+use mcp_proxy::time::rfc3339;
 use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};

@@ -164,7 +164,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 /// How high a module stands. It may name modules that stand lower, and no others.
 fn height(module: &str) -> usize {
     let layers: [&[&str]; 8] = [
-        &["error", "system"],
+        &["error", "system", "time"],
         &["log", "protocol"],
         &["demo", "downstream", "upstream"],
         &["config"],

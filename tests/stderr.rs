@@ -94,3 +94,63 @@ fn serve_goes_on_and_stops() {
     assert!(String::from_utf8_lossy(&client.lines(1)[0]).contains("\"result\""));
     process.stops("TERM", stdin);
 }
+
+/// Every line of the log as JSON; one that is none fails the test.
+fn objects(text: &str) -> Vec<serde_json::Value> {
+    let read = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line:?}"));
+    text.lines().map(read).collect()
+}
+
+#[test]
+fn json_is_json_whatever_a_server_says() {
+    let script =
+        r#"printf 'a "word"\033[1m \377 \\ \000\n' >&2; head -c 10000 /dev/zero | tr '\0' x >&2; cat >/dev/null"#;
+    let mut proxy = Unread::start(proxy().args(["--port", "0", "--log-format", "json", "--", "sh", "-c", script]));
+    let stdin = proxy.0.stdin.take().unwrap();
+    let mut stderr = BufReader::new(proxy.0.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains(r#""source":"server""#) {
+        assert!(stderr.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    proxy.stops("TERM", stdin);
+    stderr.read_to_string(&mut text).unwrap();
+    let objects = objects(&text);
+    let said = |source: &str| -> String {
+        let own = objects.iter().filter(|object| object["source"].as_str().unwrap_or_default() == source);
+        own.filter_map(|object| object["message"].as_str()).collect()
+    };
+    assert!(said("").contains("listening on http://127.0.0.1:") && said("").contains("stopping"), "{text}");
+    assert_eq!(said("server"), format!("a \"word\"\u{1b}[1m \u{fffd} \\ \0{}", "x".repeat(10_000)));
+    for object in &objects {
+        let time = object["time"].as_str().unwrap();
+        assert!(time.len() == "2026-07-28T12:00:00.000Z".len() && time.ends_with('Z'), "{time}");
+        assert_eq!(object["level"], "info", "{object}");
+    }
+}
+
+#[test]
+fn json_stays_json_when_nobody_reads() {
+    let mut process = Unread::start(proxy().args(["--log-format", "json", "http://127.0.0.1:1/sse"]));
+    let mut stdin = process.0.stdin.take().unwrap();
+    let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
+    flood(&mut stdin, &mut stdout);
+    let mut stderr = process.0.stderr.take().unwrap();
+    let mut text = vec![0; 32 * 1024];
+    stderr.read_exact(&mut text).unwrap();
+    stdin.write_all(b"nonsense\n").unwrap();
+    drop(stdin);
+    stderr.read_to_end(&mut text).unwrap();
+    let objects = objects(std::str::from_utf8(&text).unwrap());
+    let told = |object: &serde_json::Value| object["message"].as_str().unwrap().contains("since nobody read them");
+    assert_eq!(objects.iter().filter(|object| told(object)).count(), 1);
+    assert!(objects.len() > 2 && objects.iter().all(|object| object["level"] != "info"));
+}
+
+#[test]
+fn the_last_line_is_json_too() {
+    let mut command = proxy();
+    command.args(["--log-format", "json", "--port", "0", "--", "/no/such/server"]);
+    let output = command.output().unwrap();
+    let objects = objects(std::str::from_utf8(&output.stderr).unwrap());
+    assert_eq!(objects.last().unwrap()["level"], "critical");
+}

@@ -1,7 +1,7 @@
 //! The tools of the demo server: a table of what each is called, takes and does. None of them changes anything.
 
 use crate::log;
-use crate::protocol::time;
+use crate::time;
 use serde_json::{Number, Value, json};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

@@ -15,5 +15,4 @@ pub mod replay;
 pub mod retry;
 pub mod session;
 pub mod sse;
-pub mod time;
 pub mod uri;

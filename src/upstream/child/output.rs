@@ -294,7 +294,7 @@ impl Drop for Output {
 
 fn log_stderr(line: Line) {
     match line {
-        Line::Complete(line) => log::foreign(&line),
+        Line::Complete(line) => log::foreign(None, &line),
         Line::TooLong { bytes } => log::debug(format_args!("the server logged a line of {bytes} bytes: left out")),
     }
 }
