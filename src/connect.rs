@@ -4,8 +4,9 @@
 //! |-----------|-------------------------------------------------------|---------------------------------------------|
 //! | main      | waits for what ends us, then stops the others          | the program                                 |
 //! | `signals` | hands signals on to main                               | the program: it reads a pipe that never ends |
-//! | `client`  | stdin → POST; hands stdin on when a POST takes long    | end of input, its POST; else the program     |
-//! | `server`  | connects, stream → stdout, connects again              | a stop                                      |
+//! | `client`  | stdin → POST → stdout; hands stdin on when more comes   | end of input, its POST; else the program     |
+//! | `server`  | connects, stream → stdout, connects again; DELETE      | a stop                                      |
+//! | `listener`| the GET stream of Streamable HTTP → stdout             | the link, whose thread joins it              |
 //! | `waiting` | sends what waited for a connection; one a link         | the link, whose thread joins it              |
 //! | `dial`    | resolves a name and connects                           | the deadline of the connection; the program  |
 //! | `last`    | writes the last answers to a client that may not read  | a write; the program                         |
@@ -21,6 +22,7 @@ use crate::system::{self, Signal, Signals};
 use crate::upstream::http::{Client, Remote};
 use relay::Relay;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
@@ -66,7 +68,8 @@ pub fn run(options: Options) -> Result<u8, Error> {
     let signals = system::signals().map_err(|e| failed("catch signals", &e))?;
     let input = Input::stdin(limit_bytes).map_err(|e| failed("read stdin", &e))?;
     let output = Output::stdout().map_err(|e| failed("write to stdout", &e))?;
-    let (relay, wakes) = Relay::new(client, options.open_requests, output, sender.clone());
+    let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(|e| failed("read stdin", &e))?;
+    let (relay, wakes) = Relay::new(client, options.open_requests, stdin, output, sender.clone());
     let server = {
         let (relay, sender) = (relay.clone(), sender.clone());
         let connecting = move || {

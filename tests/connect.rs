@@ -54,7 +54,7 @@ fn fails(url: &str, options: &[&str], expected: &str) {
 fn an_answer_that_is_no_event_stream_is_explained() {
     const TOKEN: &str = "give a token with --api-access-token or -H Authorization";
     const PATH: &str = "is the path right? HTTP+SSE servers usually listen under /sse";
-    const OTHER: &str = "does this server speak Streamable HTTP? this version speaks HTTP+SSE";
+    const OTHER: &str = "does this server speak Streamable HTTP? then --transport streamablehttp, or auto, reaches it";
     const THEIRS: &str = "the server, or a proxy in front of it, has a problem of its own";
     let html = |status: &str| respond(status, "Content-Type: text/html\r\n", "<p>");
     for (response, expected) in [
@@ -78,7 +78,7 @@ fn an_answer_that_is_no_event_stream_is_explained() {
             connection.write(&response);
             connection.close();
         });
-        fails(&remote.url("/sse"), &[], &expected);
+        fails(&remote.url("/sse"), &["--transport", "sse"], &expected);
     }
 }
 

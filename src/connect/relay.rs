@@ -14,9 +14,10 @@ use crate::protocol::reconnect::Reconnect;
 use crate::protocol::retry::Retry;
 use crate::protocol::session::{Session, StreamId};
 use crate::upstream::http::Client;
-use crate::upstream::{self, Undelivered, sse};
+use crate::upstream::{self, Undelivered, remote};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -31,8 +32,13 @@ pub struct Relay {
     output: Output,
     state: Mutex<State>,
     reading: Mutex<Reading>,
+    /// A thread that follows is to read stdin on.
+    follow: Condvar,
+    most_threads: usize,
     happenings: Sender<Happening>,
     wake: Sender<()>,
+    /// Our stdin, to be watched.
+    stdin: Arc<OwnedFd>,
 }
 
 /// What the threads share.
@@ -40,11 +46,13 @@ struct State {
     session: Session,
     reconnect: Reconnect,
     sender: Option<Arc<dyn upstream::Sender>>,
-    attempt: Option<Arc<sse::Attempt>>,
+    attempt: Option<Arc<remote::Attempt>>,
     /// What sends over the present link beside the client's own thread.
     workers: Vec<JoinHandle<()>>,
     /// Which of the workers has the POST that the messages behind it wait for, unless it takes long.
     turn: Option<ThreadId>,
+    /// Whether that POST is a request.
+    turn_is_request: bool,
     /// The failure that was logged last, so that it is logged once.
     failure: Option<String>,
     input_ended: bool,
@@ -58,9 +66,15 @@ struct Reading {
     input: Option<Input>,
     /// That thread. The others do not take the input: their next message would overtake that POST.
     owner: Option<ThreadId>,
+    /// Whether it is a request.
+    is_request: bool,
     /// That POST takes long, and there was no thread left to read on.
     is_overdue: bool,
     threads: usize,
+    /// Threads that could read on.
+    followers: usize,
+    /// What one of them is to read.
+    handed: Option<Input>,
 }
 
 impl Relay {
@@ -68,6 +82,7 @@ impl Relay {
     pub fn new(
         client: Client,
         open_requests: usize,
+        stdin: OwnedFd,
         output: Output,
         happenings: Sender<Happening>,
     ) -> (Arc<Self>, Receiver<()>) {
@@ -81,12 +96,15 @@ impl Relay {
             attempt: None,
             workers: Vec::new(),
             turn: None,
+            turn_is_request: false,
             failure: None,
             input_ended: false,
             stopping: false,
         };
         let (client, state, reading) = (Arc::new(client), Mutex::new(state), Mutex::default());
-        (Arc::new(Self { client, output, state, reading, happenings, wake }), wakes)
+        let stdin = Arc::new(stdin);
+        let (follow, most_threads) = (Condvar::new(), open_requests.saturating_add(from_client::SPARE));
+        (Arc::new(Self { client, output, state, reading, follow, most_threads, happenings, wake, stdin }), wakes)
     }
 
     /// Sends a message and answers it if that fails.

@@ -57,6 +57,12 @@ impl Input {
 }
 
 impl<R: Read> Input<R> {
+    /// Whether more has come already, so that nobody needs to wait for it.
+    #[must_use]
+    pub fn pending(&self) -> bool {
+        self.ended || !self.found.is_empty()
+    }
+
     fn new(reader: R, limit_bytes: usize) -> Self {
         let lines = Lines::new(limit_bytes);
         Self { reader, lines, limit_bytes, chunk: vec![0; CHUNK_BYTES], found: VecDeque::new(), ended: false }

@@ -12,6 +12,7 @@ pub mod network;
 pub mod proxy;
 pub mod reconnect;
 pub mod replay;
+pub mod remote;
 pub mod retry;
 pub mod session;
 pub mod sse;

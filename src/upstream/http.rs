@@ -12,7 +12,7 @@ use crate::protocol::proxy;
 use crate::protocol::uri::{self, Origin};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
@@ -66,6 +66,9 @@ pub enum Verify {
 /// a request that meets the closing would fail, and a POST is never sent twice.
 const IDLE: Duration = Duration::from_secs(4);
 
+/// Connections to one server that are kept for the next request.
+const IDLE_CONNECTIONS: usize = 16;
+
 /// What makes agents for one remote server.
 pub struct Client {
     remote: Remote,
@@ -73,6 +76,8 @@ pub struct Client {
     headers: HeaderMap,
     tls: TlsConfig,
     shared_tls: SharedTls,
+    /// What the server turned out to speak.
+    found: Mutex<Transport>,
 }
 
 /// An agent and what its errors say about the way that it takes.
@@ -97,7 +102,19 @@ impl Client {
         if remote.verify == Verify::Nothing {
             log::warning(format_args!("certificates are not checked: anybody in between can read and change all"));
         }
-        Ok(Self { remote, origin, headers, tls, shared_tls: SharedTls::default() })
+        let found = Mutex::new(remote.transport);
+        Ok(Self { remote, origin, headers, tls, shared_tls: SharedTls::default(), found })
+    }
+
+    /// What the server is known to speak: what the user said, or what it turned out to.
+    #[must_use]
+    pub fn speaks(&self) -> Transport {
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server turned out to speak this; the next connection begins with it.
+    pub fn found(&self, transport: Transport) {
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = transport;
     }
 
     /// What the user said.
@@ -156,6 +173,11 @@ impl Client {
             .max_redirects(0)
             .http_status_as_error(false)
             .timeout_global(timeout)
+            .timeout_connect(Some(self.remote.timeout))
+            .timeout_send_request(Some(self.remote.timeout))
+            .timeout_send_body(Some(self.remote.timeout))
+            .max_idle_connections_per_host(IDLE_CONNECTIONS)
+            .max_idle_connections(IDLE_CONNECTIONS)
             .user_agent(concat!("mcp-proxy/", env!("CARGO_PKG_VERSION")))
             .accept("")
             .accept_encoding("")
@@ -208,6 +230,18 @@ pub fn redirected(from: &str, location: Option<&HeaderValue>) -> Result<String, 
             Err(format!("'{shown}' redirects to '{}', which is not encrypted and not followed", log::address(&to)))
         }
         _ => Ok(to),
+    }
+}
+
+/// What to do about a status that means the same whatever was asked.
+#[must_use]
+pub fn advice(status: u16) -> Option<&'static str> {
+    match status {
+        401 | 403 => Some("give a token with --api-access-token or -H Authorization"),
+        407 => Some("the proxy wants a user name and a password, as in http://NAME:PASSWORD@HOST:PORT"),
+        429 => Some("too many requests; try again later"),
+        500.. => Some("the server, or a proxy in front of it, has a problem of its own"),
+        _ => None,
     }
 }
 

@@ -3,15 +3,23 @@
 
 pub mod auth;
 pub mod child;
+mod crew;
 mod dial;
+mod exchange;
 pub mod http;
+pub mod remote;
 mod socket;
 pub mod sse;
-mod waits;
+mod streamable;
+pub mod waits;
 
 use crate::protocol::message::Message;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What takes the messages of a server where they do not come through a [`Receiver`]: the thread that read one calls
+/// it, so that no message waits for another thread.
+pub type Deliver = Arc<dyn Fn(Message) + Send + Sync>;
 
 /// One live connection to one server.
 pub struct Link {

@@ -3,7 +3,7 @@
 //!
 //! Works with ureq 3.5's `unversioned` parts, which may change with any release: `Cargo.lock` holds it.
 
-use super::waits::{LONG, Waits};
+use super::waits::{Bystander, LONG, Waits};
 use crate::system::{self, Poll};
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,8 +11,8 @@ use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use ureq::Error;
 use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport};
+use ureq::{Error, Timeout};
 
 /// Bytes that are read, and written, at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -39,6 +39,12 @@ impl Socket {
     /// Reads what is there, or what comes within the time. The first wait is the read's own (`SO_RCVTIMEO`, where
     /// there is something to tell after it), which saves a system call a message.
     fn read(&mut self, timeout: NextTimeout) -> Result<usize, Error> {
+        if timeout.reason != Timeout::Connect {
+            self.waits.reads(&self.stream)?;
+            if let Some(bystander) = self.waits.bystander() {
+                self.watch(bystander, timeout)?;
+            }
+        }
         let allowed = self.waits.allowed(timeout);
         let Self { stream, buffers, waits, .. } = self;
         let reads_at_once = if waits.tells() { allowed.is_none_or(|all| all > LONG) } else { allowed.is_none() };
@@ -57,6 +63,18 @@ impl Socket {
             }
         };
         waits.patiently(allowed, &mut read)?.ok_or(Error::Timeout(timeout.reason))
+    }
+
+    /// Waits for the answer to a request that is written, or for what is to be watched beside it; whoever depends on
+    /// this thread is told when that comes first.
+    fn watch(&self, bystander: &dyn Bystander, timeout: NextTimeout) -> Result<(), Error> {
+        let Some(beside) = bystander.sent() else { return Ok(()) };
+        let mut both = [Poll::readable(self.stream.as_fd()), Poll::readable(beside)];
+        let ready = system::poll(&mut both, self.waits.allowed(timeout))?;
+        if ready > 0 && !both[0].is_readable() {
+            bystander.ready();
+        }
+        Ok(())
     }
 
     fn write(&mut self, timeout: NextTimeout) -> Result<(), Error> {
@@ -110,8 +128,11 @@ impl Transport for Socket {
     /// Nothing may come between two requests: bytes are nobody's answer, the end is the end. ureq asks after every
     /// answer and before every request; the second time is enough.
     fn is_open(&mut self) -> bool {
-        std::mem::take(&mut self.just_read)
-            || matches!(system::poll(&mut [Poll::readable(self.stream.as_fd())], Some(Duration::ZERO)), Ok(0))
+        if std::mem::take(&mut self.just_read) {
+            self.waits.has_read();
+            return true;
+        }
+        matches!(system::poll(&mut [Poll::readable(self.stream.as_fd())], Some(Duration::ZERO)), Ok(0))
     }
 }
 

@@ -4,11 +4,13 @@
 //! Always: that address has the origin of the stream; a POST is sent once, whatever becomes of it; when the link
 //! has ended, every wait of it ends.
 
+use super::exchange::{Answer, Redirects, exchange};
 use super::http::{self, Client, Route};
-use super::waits::Waits;
+use super::waits::{Bystander, Waits};
 use super::{Event, Link, Receiver, Sender, Undelivered};
 use crate::log;
 use crate::protocol::message::Message;
+use crate::protocol::remote;
 use crate::protocol::sse::{self, Decoder, TooLong};
 use crate::protocol::uri::{self, Origin};
 use std::collections::VecDeque;
@@ -18,8 +20,6 @@ use std::time::{Duration, Instant};
 use ureq::http::{HeaderName, Method, Request, Response, StatusCode, Uri, header, request};
 use ureq::{Body, BodyReader};
 
-/// Redirects that are followed one after the other.
-const REDIRECTS: usize = 5;
 /// Bytes of an answer to a POST that are read, so that its connection can be used again.
 const DRAINED_BYTES: u64 = 64 * 1024;
 /// Bytes of a stream that are taken at once.
@@ -33,6 +33,21 @@ pub struct Attempt {
     state: Mutex<State>,
 }
 
+/// Why there is no link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// In words for a person.
+    pub why: String,
+    /// What was answered, in short, if it shows that the server may speak something else.
+    pub refusal: Option<String>,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { why, refusal: None }
+    }
+}
+
 #[derive(Default)]
 struct State {
     /// What is shut down to end the link.
@@ -42,14 +57,14 @@ struct State {
 }
 
 impl Attempt {
-    /// An attempt that may take as long as one request. `on_long` is called when a POST takes long.
+    /// An attempt that may take as long as one request. The bystander is told when a POST takes long.
     #[must_use]
-    pub fn new(client: Arc<Client>, on_long: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+    pub fn new(client: Arc<Client>, bystander: Arc<dyn Bystander>) -> Arc<Self> {
         let deadline = Instant::now().checked_add(client.remote().timeout);
         Arc::new(Self {
             client,
             stream_waits: Arc::new(Waits::new(deadline, None)),
-            post_waits: Arc::new(Waits::new(None, Some(Box::new(on_long)))),
+            post_waits: Arc::new(Waits::new(None, Some(bystander))),
             state: Mutex::default(),
         })
     }
@@ -57,8 +72,8 @@ impl Attempt {
     /// Opens the stream and waits for the event that names the endpoint.
     ///
     /// # Errors
-    /// The server cannot be reached or speaks something else, in words for a person.
-    pub fn connect(self: &Arc<Self>) -> Result<Link, String> {
+    /// The server cannot be reached or speaks something else.
+    pub fn connect(self: &Arc<Self>) -> Result<Link, Failure> {
         let (url, route, response) = self.open()?;
         let mut stream = Stream {
             attempt: self.clone(),
@@ -130,24 +145,19 @@ impl Attempt {
     }
 
     /// The answer to the GET that is an event stream, and the address that gave it.
-    fn open(&self) -> Result<(String, Route, Response<Body>), String> {
-        let remote = self.client.remote();
-        let mut url = remote.url.to_string();
-        for _ in 0..=REDIRECTS {
-            let parts = self.head(Method::GET, &url, GET_HEADERS)?;
-            let route = self.client.route(&parts.uri, &self.stream_waits, None)?;
+    fn open(&self) -> Result<(String, Route, Response<Body>), Failure> {
+        let parts = self.head(Method::GET, &self.client.remote().url.to_string(), GET_HEADERS)?;
+        // One agent a stream, since only a whole agent can be shut down.
+        let mut route = |url: &Uri| {
+            let route = self.client.route(url, &self.stream_waits, None)?;
             self.keep(route.clone())?;
-            let answer = route.agent.run(Request::from_parts(parts, ()));
-            let response = answer.map_err(|e| self.reason(|| route.explain(&url, &e, remote.timeout)))?;
-            if !is_redirect(response.status()) {
-                refuse(&url, &response)?;
-                return Ok((url, route, response));
-            }
-            let from = std::mem::take(&mut url);
-            url = http::redirected(&from, response.headers().get(header::LOCATION))?;
-            self.client.warn_of_withheld(&from, &url);
-        }
-        Err(format!("'{}' redirects more than {REDIRECTS} times", log::address(&remote.url.to_string())))
+            Ok(route)
+        };
+        let answer = exchange(&self.client, parts, None, Redirects::Anywhere(GET_HEADERS), &mut route);
+        let Answer { url, route, response } = answer.map_err(|why| self.reason(|| why))?;
+        let url = url.to_string();
+        refuse(&url, &response)?;
+        Ok((url, route, response))
     }
 }
 
@@ -156,12 +166,8 @@ const GET_HEADERS: &[(HeaderName, &str)] =
 const POST_HEADERS: &[(HeaderName, &str)] =
     &[(header::CONTENT_TYPE, "application/json"), (header::ACCEPT, "application/json, text/event-stream")];
 
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-}
-
 /// Refuses an answer to the GET that is no event stream, and says what to do.
-fn refuse(url: &str, response: &Response<Body>) -> Result<(), String> {
+fn refuse(url: &str, response: &Response<Body>) -> Result<(), Failure> {
     let (shown, status) = (log::address(url), response.status());
     let advice = match status.as_u16() {
         200 if response.body().mime_type().is_some_and(|t| t.eq_ignore_ascii_case("text/event-stream")) => {
@@ -169,19 +175,21 @@ fn refuse(url: &str, response: &Response<Body>) -> Result<(), String> {
         }
         200 => {
             let found = response.body().mime_type().map_or_else(|| "nothing".into(), |t| log::shortened(t.as_bytes()));
-            return Err(format!(
-                "'{shown}' answered with '{found}', not with an event stream; is the path right? HTTP+SSE servers usually listen under /sse"
-            ));
+            return Err(Failure {
+                why: format!(
+                    "'{shown}' answered with '{found}', not with an event stream; is the path right? HTTP+SSE servers usually listen under /sse"
+                ),
+                refusal: Some(format!("'{found}' instead of an event stream")),
+            });
         }
-        401 | 403 => "give a token with --api-access-token or -H Authorization",
         404 | 410 => "is the path right? HTTP+SSE servers usually listen under /sse",
-        400 | 405 | 406 => "does this server speak Streamable HTTP? this version speaks HTTP+SSE",
-        407 => "the proxy wants a user name and a password, as in http://NAME:PASSWORD@HOST:PORT",
-        429 => "too many requests; try again later",
-        500.. => "the server, or a proxy in front of it, has a problem of its own",
-        _ => "an event stream was expected",
+        400 | 405 | 406 => {
+            "does this server speak Streamable HTTP? then --transport streamablehttp, or auto, reaches it"
+        }
+        status => http::advice(status).unwrap_or("an event stream was expected"),
     };
-    Err(format!("'{shown}' answered {}; {advice}", http::named(status)))
+    let why = format!("'{shown}' answered {}; {advice}", http::named(status));
+    Err(Failure { why, refusal: remote::may_speak_another(status.as_u16()).then(|| http::named(status)) })
 }
 
 /// The address for the POSTs that the stream at `url` names.
@@ -207,31 +215,11 @@ struct Posts {
 }
 
 impl Posts {
-    /// The answer to one POST; redirects that keep the method are followed within the origin.
+    /// The answer to one POST.
     fn post(&self, bytes: &[u8]) -> Result<Response<Body>, String> {
-        let timeout = self.attempt.client.remote().timeout;
-        let mut parts = self.head.clone();
-        for _ in 0..=REDIRECTS {
-            let url = parts.uri.clone();
-            let answer = self.route.agent.run(Request::from_parts(parts, bytes));
-            let explain = |e| self.attempt.reason(|| self.route.explain(&url.to_string(), &e, timeout));
-            let response = answer.map_err(explain)?;
-            if !matches!(response.status().as_u16(), 307 | 308) {
-                return Ok(response);
-            }
-            let url = url.to_string();
-            let to = http::redirected(&url, response.headers().get(header::LOCATION))?;
-            if Origin::of(&to) != Origin::of(&url) {
-                return Err(format!(
-                    "'{}' redirects to another origin ('{}'), which is not followed",
-                    log::address(&url),
-                    log::address(&to)
-                ));
-            }
-            parts = self.head.clone();
-            parts.uri = to.parse().map_err(|_| format!("'{}' redirects to no address", log::address(&url)))?;
-        }
-        Err(format!("'{}' redirects more than {REDIRECTS} times", log::address(&self.head.uri.to_string())))
+        let mut route = |_: &Uri| Ok(self.route.clone());
+        let answer = exchange(&self.attempt.client, self.head.clone(), Some(bytes), Redirects::Within, &mut route);
+        answer.map(|answer| answer.response).map_err(|why| self.attempt.reason(|| why))
     }
 }
 

@@ -1,24 +1,41 @@
 //! What all waits of one link have in common: one deadline, an end from another thread, and a word to whoever
 //! wants to know when one takes long.
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::TcpStream;
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 use ureq::unversioned::transport::NextTimeout;
 
 /// A wait longer than this is told to whoever wants to know.
 pub const LONG: Duration = Duration::from_millis(200);
 
+/// Who else depends on a thread that waits, and what it could do meanwhile. All is called on that thread.
+pub trait Bystander: Send + Sync {
+    /// The wait takes long.
+    fn long(&self);
+
+    /// The request has been written whole, and the wait for its answer begins. What to watch beside it, if anything.
+    fn sent(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// What is watched has something to read.
+    fn ready(&self) {}
+}
+
 /// What all waits of one link have in common.
 pub struct Waits {
     state: Mutex<State>,
-    on_long: Option<OnLong>,
+    bystander: Option<Arc<dyn Bystander>>,
+    /// Whether the bystander is told as soon as a request is written.
+    tells_sent: bool,
 }
-
-/// What is called when a wait takes long.
-pub type OnLong = Box<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -26,16 +43,40 @@ struct State {
     stopped: bool,
     dials: u64,
     dialing: Vec<(u64, mpsc::Sender<Dialed>)>,
+    /// The threads whose wait can be aborted.
+    abortable: HashMap<ThreadId, Abortable>,
+}
+
+#[derive(Default)]
+struct Abortable {
+    stream: Option<Weak<TcpStream>>,
+    aborted: bool,
+}
+
+thread_local! {
+    /// When the waits of this very thread end.
+    static OWN_DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The waits of this thread end after `limit` too, if one is given, until the next call.
+pub fn limit_own(limit: Option<Duration>) {
+    OWN_DEADLINE.set(limit.and_then(|limit| Instant::now().checked_add(limit)));
 }
 
 /// What comes of a wait for a connection.
 pub type Dialed = io::Result<TcpStream>;
 
 impl Waits {
-    /// Waits that end at `deadline`, if there is one; `on_long` is called when one takes long.
+    /// Waits that end at `deadline`, if there is one; the bystander is told when one takes long.
     #[must_use]
-    pub fn new(deadline: Option<Instant>, on_long: Option<OnLong>) -> Self {
-        Self { state: Mutex::new(State { deadline, ..State::default() }), on_long }
+    pub fn new(deadline: Option<Instant>, bystander: Option<Arc<dyn Bystander>>) -> Self {
+        Self { state: Mutex::new(State { deadline, ..State::default() }), bystander, tells_sent: false }
+    }
+
+    /// The same, and the bystander is told as soon as a request is written.
+    #[must_use]
+    pub fn telling_sent(bystander: Arc<dyn Bystander>) -> Self {
+        Self { tells_sent: true, ..Self::new(None, Some(bystander)) }
     }
 
     /// From now on waits end at `deadline`, or take for ever.
@@ -70,16 +111,61 @@ impl Waits {
         self.state().dialing.retain(|(known, _)| *known != number);
     }
 
+    /// From now on [`Waits::abort`] ends what this thread waits for, until [`Waits::keep`].
+    pub fn let_abort(&self) {
+        self.state().abortable.insert(thread::current().id(), Abortable::default());
+    }
+
+    /// What this thread waits for can no longer be aborted.
+    pub fn keep(&self) {
+        self.state().abortable.remove(&thread::current().id());
+    }
+
+    /// Ends the wait of another thread for bytes, if it has or will have one.
+    pub fn abort(&self, thread: ThreadId) {
+        let mut state = self.state();
+        let Some(waiting) = state.abortable.get_mut(&thread) else { return };
+        waiting.aborted = true;
+        if let Some(stream) = waiting.stream.take().and_then(|stream| stream.upgrade()) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// This thread is about to wait for bytes of `stream`.
+    pub fn reads(&self, stream: &Arc<TcpStream>) -> io::Result<()> {
+        match self.state().abortable.get_mut(&thread::current().id()) {
+            Some(Abortable { aborted: true, .. }) => Err(stopped()),
+            Some(waiting) => {
+                waiting.stream = Some(Arc::downgrade(stream));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The stream that this thread read is about to become another's.
+    pub fn has_read(&self) {
+        if let Some(waiting) = self.state().abortable.get_mut(&thread::current().id()) {
+            waiting.stream = None;
+        }
+    }
+
     /// Whether somebody wants to know of long waits.
     #[must_use]
     pub fn tells(&self) -> bool {
-        self.on_long.is_some()
+        self.bystander.is_some()
+    }
+
+    /// Who wants to know that a request is written.
+    #[must_use]
+    pub fn bystander(&self) -> Option<&dyn Bystander> {
+        self.bystander.as_deref().filter(|_| self.tells_sent)
     }
 
     /// A wait takes long.
     pub fn tell(&self) {
-        if let Some(on_long) = &self.on_long {
-            on_long();
+        if let Some(bystander) = &self.bystander {
+            bystander.long();
         }
     }
 
@@ -89,9 +175,11 @@ impl Waits {
 
     /// How long a wait may take that ureq wants to end after `timeout`.
     pub fn allowed(&self, timeout: NextTimeout) -> Option<Duration> {
-        let own = self.state().deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        let common = self.state().deadline.map(left);
+        let own = OWN_DEADLINE.get().map(left);
         let asked = (!timeout.after.is_not_happening()).then_some(*timeout.after);
-        own.into_iter().chain(asked).min()
+        common.into_iter().chain(own).chain(asked).min()
     }
 
     /// Calls `wait` with how long it may take until it is done; first shortly, then for the rest.
@@ -100,12 +188,12 @@ impl Waits {
         allowed: Option<Duration>,
         mut wait: impl FnMut(Option<Duration>) -> io::Result<Option<T>>,
     ) -> io::Result<Option<T>> {
-        match &self.on_long {
-            Some(on_long) if allowed.is_none_or(|all| all > LONG) => {
+        match &self.bystander {
+            Some(bystander) if allowed.is_none_or(|all| all > LONG) => {
                 if let Some(done) = wait(Some(LONG))? {
                     return Ok(Some(done));
                 }
-                on_long();
+                bystander.long();
                 wait(allowed.map(|all| all.saturating_sub(LONG)))
             }
             _ => wait(allowed),

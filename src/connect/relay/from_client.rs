@@ -7,23 +7,44 @@ use crate::protocol::message::{INTERNAL_ERROR, Kind, Message};
 use crate::protocol::reconnect::ToServer;
 use crate::protocol::session::FromClient;
 use crate::upstream;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-/// POSTs that may be under way at once. Some servers answer a POST only when the call is done: the client's next
-/// messages must get past it, or its answer to a question of that very call would never arrive.
-const POSTS: usize = 64;
+/// Threads beyond those whose requests are open. Some servers answer a POST only when the call is done: the client's
+/// next messages must get past it, or its answer to a question of that very call would never arrive.
+pub(super) const SPARE: usize = 64;
+/// Threads that are kept for the next time that a POST takes long.
+const FOLLOWERS: usize = 4;
+
+/// Why a thread reads stdin no longer.
+enum Left {
+    /// Another one reads on.
+    ToAnother,
+    /// Nothing comes any more.
+    Ended,
+}
 
 impl Relay {
-    /// Reads the client's messages and sends them until the input ends or another thread reads on.
-    pub fn read_client(self: Arc<Self>, mut input: Input) {
+    /// Reads the client's messages and sends them until the input ends, or for as long as threads are needed.
+    pub fn read_client(self: Arc<Self>, input: Input) {
         self.reading().threads += 1;
+        let mut next = Some(input);
+        while let Some(input) = next {
+            next = match self.read(input) {
+                Left::ToAnother => self.follow(),
+                Left::Ended => None,
+            };
+        }
+        self.reading().threads -= 1;
+    }
+
+    fn read(&self, mut input: Input) -> Left {
         loop {
             match input.recv() {
                 Received::End => {
                     let _ = self.happenings.send(Happening::EndOfInput);
-                    break;
+                    return Left::Ended;
                 }
                 Received::Invalid(invalid) => {
                     log::warning(format_args!("the client sent no message: {invalid}"));
@@ -31,24 +52,36 @@ impl Relay {
                 }
                 Received::Message(message) => {
                     let Some((sender, message)) = self.take(message) else { continue };
-                    self.lend(input);
+                    self.lend(input, matches!(message.kind(), Kind::Request { .. }));
                     self.post(&*sender, &message);
                     match self.take_back() {
                         Some(back) => input = back,
-                        None => break,
+                        None => return Left::ToAnother,
                     }
                 }
             }
         }
-        self.reading().threads -= 1;
+    }
+
+    /// Waits until this thread is to read on, if it may be needed.
+    fn follow(&self) -> Option<Input> {
+        let mut reading = self.reading();
+        if reading.followers >= FOLLOWERS {
+            return None;
+        }
+        reading.followers += 1;
+        while reading.handed.is_none() {
+            reading = self.follow.wait(reading).unwrap_or_else(PoisonError::into_inner);
+        }
+        reading.handed.take()
     }
 
     /// Leaves the input here for as long as this thread's POST takes.
-    fn lend(&self, input: Input) {
+    fn lend(&self, input: Input, is_request: bool) {
         let mut reading = self.reading();
         reading.input = Some(input);
         reading.owner = Some(thread::current().id());
-        reading.is_overdue = false;
+        (reading.is_request, reading.is_overdue) = (is_request, false);
     }
 
     /// The input, if it is this thread's to read on.
@@ -58,13 +91,33 @@ impl Relay {
         if is_ours { reading.input.take() } else { None }
     }
 
-    /// This thread's POST takes long: another thread reads stdin on, if nobody does.
+    /// This thread's request is written and waits for its answer: says whether to watch stdin meanwhile.
+    pub(super) fn watches(self: &Arc<Self>) -> bool {
+        let reading = self.reading();
+        if reading.owner != Some(thread::current().id()) || !reading.is_request {
+            return false;
+        }
+        let pending = reading.input.as_ref().map(Input::pending);
+        drop(reading);
+        if pending == Some(true) {
+            self.read_on();
+        }
+        pending == Some(false)
+    }
+
+    /// The next message must not wait for this thread's POST: another thread reads stdin on, if nobody does.
     pub(super) fn read_on(self: &Arc<Self>) {
         let mut reading = self.reading();
-        if reading.owner != Some(thread::current().id()) {
+        if reading.owner != Some(thread::current().id()) || reading.input.is_none() {
             return;
         }
-        if reading.threads >= POSTS {
+        if reading.followers > 0 {
+            reading.followers -= 1;
+            reading.handed = reading.input.take();
+            drop(reading);
+            return self.follow.notify_one();
+        }
+        if reading.threads >= self.most_threads {
             reading.is_overdue = true;
             return;
         }

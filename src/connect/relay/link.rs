@@ -2,12 +2,14 @@
 
 use super::{Relay, State, lose, reason};
 use crate::log;
-use crate::protocol::message::Message;
+use crate::protocol::message::{Kind, Message};
 use crate::protocol::reconnect::{self, Attempt, Next};
 use crate::protocol::session::FromServer;
-use crate::upstream::{self, Event, Link, sse};
-use std::sync::Arc;
+use crate::upstream::waits::Bystander;
+use crate::upstream::{self, Event, Link, remote};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Instant;
 
@@ -40,8 +42,13 @@ impl Relay {
     /// One attempt, and the life of the link that comes of it.
     fn connect(self: &Arc<Self>, number: Attempt) {
         let relay = Arc::downgrade(self);
-        let on_long = move || relay.upgrade().iter().for_each(|relay| relay.go_on(number));
-        let attempt = sse::Attempt::new(self.client.clone(), on_long);
+        let deliver = move |message| {
+            if let Some(relay) = relay.upgrade() {
+                relay.hand_on(number, message);
+            }
+        };
+        let beside = Beside { relay: Arc::downgrade(self), number, stdin: self.stdin.clone() };
+        let attempt = remote::Attempt::new(self.client.clone(), Arc::new(deliver), Arc::new(beside));
         {
             let mut state = self.state();
             if state.stopping {
@@ -64,7 +71,7 @@ impl Relay {
     }
 
     /// Hands on what comes over the link until it ends; says why it did.
-    fn relay(self: &Arc<Self>, number: Attempt, mut link: Link, attempt: &Arc<sse::Attempt>) -> String {
+    fn relay(self: &Arc<Self>, number: Attempt, mut link: Link, attempt: &Arc<remote::Attempt>) -> String {
         let first = {
             let mut state = self.state();
             state.sender = Some(link.sender.clone());
@@ -72,7 +79,6 @@ impl Relay {
             state.turn = None;
             state.reconnect.connected(number, Instant::now())
         };
-        log::info(format_args!("connected to '{}'", self.shown()));
         match first {
             Some(initialize) => self.restore(number, initialize, &link.sender, attempt),
             None => self.send_waiting(&mut self.state(), number),
@@ -81,10 +87,10 @@ impl Relay {
         let why = loop {
             match link.receiver.recv() {
                 Event::Ended(why) => break why,
-                Event::Message(message) => match self.arrive(number, message, attempt) {
+                Event::Message(message) => match self.arrive(number, message) {
                     Arrived::ForClient(message) => batch.push(message),
                     Arrived::ForNobody => {}
-                    Arrived::SessionRefused => break format!("'{}' refuses to begin the session again", self.shown()),
+                    Arrived::SessionRefused => break self.refuses(),
                 },
             }
             if !link.receiver.pending() {
@@ -104,7 +110,7 @@ impl Relay {
         number: Attempt,
         initialize: Message,
         sender: &Arc<dyn upstream::Sender>,
-        attempt: &Arc<sse::Attempt>,
+        attempt: &Arc<remote::Attempt>,
     ) {
         attempt.expect_answer(true);
         let (sender, attempt) = (sender.clone(), attempt.clone());
@@ -123,6 +129,7 @@ impl Relay {
         }
         self.work(state, move |relay| {
             while let Some(message) = next.take() {
+                relay.state().turn_is_request = matches!(message.kind(), Kind::Request { .. });
                 relay.post(&*sender, &message);
                 let mut state = relay.state();
                 if state.turn == Some(thread::current().id()) {
@@ -137,6 +144,20 @@ impl Relay {
     fn go_on(self: &Arc<Self>, number: Attempt) {
         self.read_on();
         self.pass_turn(number);
+    }
+
+    /// This thread's request is written: the messages behind it may go out. Says whether to watch stdin meanwhile.
+    fn sent(self: &Arc<Self>, number: Attempt) -> bool {
+        let mut state = self.state();
+        if state.turn == Some(thread::current().id()) {
+            if state.turn_is_request {
+                state.turn = None;
+                self.send_waiting(&mut state, number);
+            }
+            return false;
+        }
+        drop(state);
+        self.watches()
     }
 
     /// What waits need not wait for this thread any more, if it did.
@@ -165,12 +186,28 @@ impl Relay {
         }
     }
 
+    /// Hands on a message that did not come through the link's receiver.
+    fn hand_on(self: &Arc<Self>, number: Attempt, message: Message) {
+        match self.arrive(number, message) {
+            Arrived::ForClient(message) => self.tell(&[message]),
+            Arrived::ForNobody => {}
+            Arrived::SessionRefused => {
+                let attempt = self.state().attempt.clone();
+                attempt.iter().for_each(|attempt| attempt.stop(&self.refuses()));
+            }
+        }
+    }
+
+    fn refuses(&self) -> String {
+        format!("'{}' refuses to begin the session again", self.shown())
+    }
+
     /// Decides what becomes of a message of the server.
-    fn arrive(self: &Arc<Self>, number: Attempt, message: Message, attempt: &sse::Attempt) -> Arrived {
+    fn arrive(self: &Arc<Self>, number: Attempt, message: Message) -> Arrived {
         let mut state = self.state();
         match state.reconnect.server(number, &message) {
             reconnect::FromServer::Restored => {
-                attempt.expect_answer(false);
+                state.attempt.iter().for_each(|attempt| attempt.expect_answer(false));
                 if state.turn.is_none() {
                     self.send_waiting(&mut state, number); // else one POST after the other
                 }
@@ -214,5 +251,26 @@ impl Relay {
             (false, true) => log::debug(format_args!("{why}")),
         }
         self.tell(&answers);
+    }
+}
+
+/// What the client's messages are told of a thread that waits for an answer.
+struct Beside {
+    relay: Weak<Relay>,
+    number: Attempt,
+    stdin: Arc<OwnedFd>,
+}
+
+impl Bystander for Beside {
+    fn long(&self) {
+        self.relay.upgrade().iter().for_each(|relay| relay.go_on(self.number));
+    }
+
+    fn sent(&self) -> Option<BorrowedFd<'_>> {
+        self.relay.upgrade()?.sent(self.number).then_some(self.stdin.as_fd())
+    }
+
+    fn ready(&self) {
+        self.relay.upgrade().iter().for_each(Relay::read_on);
     }
 }

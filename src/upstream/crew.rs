@@ -1,0 +1,269 @@
+//! Threads that send where the sender must not wait: each has one POST under way.
+//!
+//! ```text
+//!   send ──▶ queue ──▶ the thread that has the turn ── written (a request), taken (else), or it takes long ──▶ next
+//! ```
+//!
+//! Always: messages are written in the order of the calls; a thread that has nothing to do ends after a while, all of
+//! them at the end of the link; a request whose POST fails is answered with an error.
+
+use super::remote::Attempt;
+use super::waits::Bystander;
+use super::{Deliver, Event, Link, Receiver, Sender, Undelivered};
+use crate::log;
+use crate::protocol::message::{INTERNAL_ERROR, Kind, Message};
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle, ThreadId};
+use std::time::Duration;
+
+/// Bytes of messages that may wait; one message may be larger.
+const WAITING_BYTES: usize = 16 << 20;
+/// Messages that may wait.
+const WAITING_MESSAGES: usize = 4096;
+/// Threads beyond those whose requests are open: for notifications and answers, which take no time.
+const SPARE: usize = 16;
+/// A thread that has nothing to do for so long ends.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// The threads of one link.
+pub struct Crew {
+    deliver: Deliver,
+    most: usize,
+    state: Mutex<State>,
+    /// There is something to do.
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Message>,
+    bytes: usize,
+    sender: Option<Arc<dyn Sender>>,
+    /// Who has the turn, and whether it sends a request.
+    turn: Option<(ThreadId, bool)>,
+    idle: usize,
+    running: usize,
+    threads: Vec<JoinHandle<()>>,
+    ended: Option<String>,
+}
+
+impl Crew {
+    /// No thread yet, and at most a few more than `open_requests`.
+    pub fn new(deliver: Deliver, open_requests: usize) -> Arc<Self> {
+        let most = open_requests.saturating_add(SPARE);
+        Arc::new(Self { deliver, most, state: Mutex::default(), work: Condvar::new() })
+    }
+
+    fn push(self: &Arc<Self>, message: &Message) -> Result<(), Undelivered> {
+        let mut state = self.state();
+        if let Some(why) = &state.ended {
+            return Err(Undelivered::Gone(why.clone()));
+        }
+        let bytes = state.bytes.saturating_add(message.bytes().len());
+        if state.queue.len() >= WAITING_MESSAGES || bytes > WAITING_BYTES && !state.queue.is_empty() {
+            return Err(Undelivered::Full);
+        }
+        state.bytes = bytes;
+        state.queue.push_back(message.clone());
+        self.wake(&mut state);
+        Ok(())
+    }
+
+    /// Finds a thread for what waits, if it is its turn.
+    fn wake(self: &Arc<Self>, state: &mut State) {
+        if state.queue.is_empty() || state.turn.is_some() || state.sender.is_none() || state.ended.is_some() {
+            return;
+        }
+        if state.idle > 0 {
+            return self.work.notify_one();
+        }
+        if state.running >= self.most {
+            return; // the first that is done goes on
+        }
+        state.threads.retain(|thread| !thread.is_finished());
+        let crew = self.clone();
+        match thread::Builder::new().name("post".into()).spawn(move || crew.run()) {
+            Ok(thread) => {
+                state.running += 1;
+                state.threads.push(thread);
+            }
+            Err(error) => log::error(format_args!("cannot start a thread: {error}")),
+        }
+    }
+
+    fn run(self: &Arc<Self>) {
+        let mut state = self.state();
+        while let (Some((sender, message)), guard) = self.next(state) {
+            drop(guard);
+            if let Err(undelivered) = sender.send(&message) {
+                self.answer(&message, undelivered);
+            }
+            state = self.state();
+            state.turn.take_if(|(thread, _)| *thread == thread::current().id());
+        }
+        self.state().running -= 1;
+    }
+
+    /// What this thread is to send next; nothing once there is nothing to do for long.
+    #[expect(clippy::type_complexity, reason = "the guard goes with what it guards")]
+    fn next<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+    ) -> (Option<(Arc<dyn Sender>, Message)>, Option<MutexGuard<'a, State>>) {
+        loop {
+            if state.ended.is_some() {
+                return (None, None);
+            }
+            if state.turn.is_none()
+                && let Some(sender) = state.sender.clone()
+                && let Some(message) = state.queue.pop_front()
+            {
+                state.bytes -= message.bytes().len();
+                let is_request = matches!(message.kind(), Kind::Request { .. });
+                state.turn = Some((thread::current().id(), is_request));
+                return (Some((sender, message)), Some(state));
+            }
+            state.idle += 1;
+            let (guard, waited) = self.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            state.idle -= 1;
+            if waited.timed_out() && state.queue.is_empty() {
+                return (None, None);
+            }
+        }
+    }
+
+    fn answer(&self, message: &Message, undelivered: Undelivered) {
+        let why = match undelivered {
+            Undelivered::Gone(why) => why,
+            Undelivered::Full => "the server does not take what it is sent".into(),
+        };
+        match message.kind() {
+            Kind::Request { id, .. } => (self.deliver)(Message::error(Some(id), INTERNAL_ERROR, &why)),
+            _ => log::debug(format_args!("a message was not delivered: {why}")),
+        }
+    }
+
+    /// The others need not wait for this thread any more, if they did.
+    fn pass_turn(&self, only_for_requests: bool) {
+        let mut state = self.state();
+        let is_mine = |(thread, is_request): &mut (ThreadId, bool)| {
+            *thread == thread::current().id() && (*is_request || !only_for_requests)
+        };
+        if state.turn.take_if(is_mine).is_some() {
+            self.work.notify_one();
+        }
+    }
+
+    /// The link has ended: nothing is sent any more, and no thread is left.
+    fn end(&self, why: &str) {
+        let threads = {
+            let mut state = self.state();
+            state.ended.get_or_insert_with(|| why.to_owned());
+            (state.queue, state.sender) = (VecDeque::new(), None);
+            std::mem::take(&mut state.threads)
+        };
+        self.work.notify_all();
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What ureq's waits tell: the turn goes on.
+struct Turn(Arc<Crew>);
+
+impl Bystander for Turn {
+    fn long(&self) {
+        self.0.pass_turn(false);
+        self.0.wake(&mut self.0.state());
+    }
+
+    fn sent(&self) -> Option<BorrowedFd<'_>> {
+        self.0.pass_turn(true);
+        self.0.wake(&mut self.0.state());
+        None
+    }
+}
+
+/// What is told when one of the crew waits.
+pub fn bystander(crew: &Arc<Crew>) -> Arc<dyn Bystander> {
+    Arc::new(Turn(crew.clone()))
+}
+
+/// The link that a crew sends over.
+pub fn link(crew: Arc<Crew>, attempt: Arc<Attempt>) -> Link {
+    let sender = Queue { crew: crew.clone(), attempt: attempt.clone() };
+    Link { sender: Arc::new(sender), receiver: Box::new(Connecting { crew, attempt, receiver: None, ended: None }) }
+}
+
+struct Queue {
+    crew: Arc<Crew>,
+    attempt: Arc<Attempt>,
+}
+
+impl Sender for Queue {
+    fn send(&self, message: &Message) -> Result<(), Undelivered> {
+        self.crew.push(message)
+    }
+
+    fn stop(&self) {
+        self.attempt.stop("the connection was closed by us");
+    }
+
+    fn kill(&self) {
+        self.stop();
+    }
+}
+
+struct Connecting {
+    crew: Arc<Crew>,
+    attempt: Arc<Attempt>,
+    receiver: Option<Box<dyn Receiver>>,
+    ended: Option<String>,
+}
+
+impl Connecting {
+    fn end(&mut self, why: String) -> Event {
+        self.crew.end(&why);
+        self.ended = Some(why.clone());
+        Event::Ended(why)
+    }
+}
+
+impl Receiver for Connecting {
+    fn recv(&mut self) -> Event {
+        if let Some(why) = &self.ended {
+            return Event::Ended(why.clone());
+        }
+        if self.receiver.is_none() {
+            match self.attempt.connect() {
+                Err(why) => return self.end(why),
+                Ok(link) => {
+                    self.receiver = Some(link.receiver);
+                    let mut state = self.crew.state();
+                    state.sender = Some(link.sender);
+                    self.crew.wake(&mut state);
+                }
+            }
+        }
+        match self.receiver.as_mut().map(|receiver| receiver.recv()) {
+            Some(Event::Message(message)) => Event::Message(message),
+            Some(Event::Ended(why)) => {
+                self.attempt.stop(&why);
+                self.end(why)
+            }
+            None => self.end("there is no connection".into()),
+        }
+    }
+
+    fn pending(&self) -> bool {
+        self.receiver.as_ref().is_some_and(|receiver| receiver.pending())
+    }
+}

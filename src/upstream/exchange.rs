@@ -1,0 +1,91 @@
+//! One request and its answer: redirects are followed, failures are explained.
+//!
+//! Always: a message is sent once, whatever becomes of it; what may be secret goes to the origin that the user named
+//! and to no other.
+
+use super::http::{self, Client, Route};
+use crate::log;
+use crate::protocol::uri::Origin;
+use ureq::Body;
+use ureq::http::{HeaderName, Request, Response, Uri, header, request};
+
+/// Redirects that are followed one after the other.
+const REDIRECTS: usize = 5;
+
+/// Which redirects are followed.
+#[derive(Debug, Clone, Copy)]
+pub enum Redirects {
+    /// Those that keep the method, within the origin. The request is repeated with the headers that it has.
+    Within,
+    /// All of them. Another origin gets these headers and none of the user's.
+    Anywhere(&'static [(HeaderName, &'static str)]),
+}
+
+/// An answer.
+pub struct Answer {
+    /// Who gave it.
+    pub url: Uri,
+    /// How it came.
+    pub route: Route,
+    /// What it says.
+    pub response: Response<Body>,
+}
+
+/// Sends a request; `route` gives the way to an address.
+///
+/// # Errors
+/// There is no answer, or it redirects to where we do not go; in words for a person.
+pub fn exchange(
+    client: &Client,
+    mut parts: request::Parts,
+    body: Option<&[u8]>,
+    redirects: Redirects,
+    route: &mut dyn FnMut(&Uri) -> Result<Route, String>,
+) -> Result<Answer, String> {
+    let first = parts.uri.clone();
+    for _ in 0..=REDIRECTS {
+        let (url, way) = (parts.uri.clone(), route(&parts.uri)?);
+        let answer = match body {
+            Some(body) => way.agent.run(Request::from_parts(parts.clone(), body)),
+            None => way.agent.run(Request::from_parts(parts.clone(), ())),
+        };
+        let timeout = client.remote().timeout;
+        let response = answer.map_err(|error| way.explain(&url.to_string(), &error, timeout))?;
+        if !is_followed(response.status().as_u16(), redirects) {
+            return Ok(Answer { url, route: way, response });
+        }
+        parts.uri = follow(client, &mut parts, response.headers().get(header::LOCATION), redirects)?;
+    }
+    Err(format!("'{}' redirects more than {REDIRECTS} times", log::address(&first.to_string())))
+}
+
+fn is_followed(status: u16, redirects: Redirects) -> bool {
+    match redirects {
+        Redirects::Within => matches!(status, 307 | 308),
+        Redirects::Anywhere(_) => matches!(status, 301 | 302 | 303 | 307 | 308),
+    }
+}
+
+/// Where the redirect of a request leads, which gets the headers that it may have there.
+fn follow(
+    client: &Client,
+    parts: &mut request::Parts,
+    location: Option<&ureq::http::HeaderValue>,
+    redirects: Redirects,
+) -> Result<Uri, String> {
+    let from = parts.uri.to_string();
+    let to = http::redirected(&from, location)?;
+    let shown = log::address(&from);
+    match redirects {
+        Redirects::Anywhere(ours) => {
+            client.warn_of_withheld(&from, &to);
+            parts.headers = client.headers_for(&to, ours);
+        }
+        Redirects::Within if Origin::of(&to) != Origin::of(&from) => {
+            let to = log::address(&to);
+            return Err(format!("'{shown}' redirects to another origin ('{to}'), which is not followed"));
+        }
+        Redirects::Within => {}
+    }
+    to.parse().map_err(|_| format!("'{shown}' redirects to no address"))
+}

@@ -1,0 +1,299 @@
+//! One POST: what the server's answer means, and what it brings.
+
+use super::session::{Phase, Session};
+use super::stream::{Broken, Events};
+use super::{Failure, SESSION, Streamable, this_thread};
+use crate::log;
+use crate::protocol::message::{Id, Kind, Message};
+use crate::protocol::remote::{self, Refusal, Resume, Resumed};
+use crate::upstream::exchange::{self, Answer, Redirects};
+use crate::upstream::http;
+use crate::upstream::waits;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+use ureq::Body;
+use ureq::http::{HeaderMap, HeaderValue, Response, StatusCode, header, request};
+
+/// Bytes of an answer without a message that are read: an error's text, or what a connection is used again after.
+const SHORT_BYTES: u64 = 64 * 1024;
+/// How long a stream may go on after its answer. The server should end it (`basic/transports`), and then its
+/// connection can be used again.
+const LINGER: Duration = Duration::from_secs(2);
+
+impl Streamable {
+    /// Sends a message in a session and delivers what it brings.
+    pub(super) fn post(&self, session: &Session, message: &Message) -> Result<(), Failure> {
+        let is_call = message.method() != Some("initialize") && matches!(message.kind(), Kind::Request { .. });
+        // A call may take as long as it takes.
+        waits::limit_own((!is_call).then(|| self.client.remote().timeout));
+        if let Kind::Request { id, .. } = message.kind() {
+            self.waits.let_abort();
+            self.state().waits(id, this_thread());
+        }
+        let done = self.exchange(session.head(), Some(message.bytes()));
+        let done = done.map_err(Failure::Other).and_then(|answer| self.take(session, message, answer));
+        waits::limit_own(None);
+        if self.release() { Ok(()) } else { done }
+    }
+
+    /// The answer to one request, redirects followed.
+    pub(super) fn exchange(&self, parts: request::Parts, body: Option<&[u8]>) -> Result<Answer, String> {
+        let mut route = |_: &_| Ok(self.route.clone());
+        let answer = exchange::exchange(&self.client, parts, body, Redirects::Within, &mut route);
+        answer.map_err(|why| self.reason(why))
+    }
+
+    /// This thread waits for no answer any more. Says whether the request was cancelled.
+    fn release(&self) -> bool {
+        self.waits.keep();
+        self.state().has(this_thread())
+    }
+
+    fn take(&self, session: &Session, message: &Message, answer: Answer) -> Result<(), Failure> {
+        let status = answer.response.status();
+        let id = message.id().filter(|_| matches!(message.kind(), Kind::Request { .. }));
+        if !status.is_success() {
+            return self.take_refusal(session, message, id, answer);
+        }
+        self.accepted(session, message, &answer);
+        let Some(id) = id else {
+            drain(answer.response);
+            return Ok(());
+        };
+        let call = Call { session, message, id };
+        match content_type(answer.response.headers()) {
+            found if remote::is_type(found, "application/json") => self.take_json(&call, answer),
+            found if remote::is_type(found, "text/event-stream") => self.take_stream(&call, answer),
+            found => {
+                let found = if found.is_empty() { "nothing".into() } else { log::shortened(found.as_bytes()) };
+                let shown = log::address(&answer.url.to_string());
+                Err(format!(
+                    "'{shown}' answered {} with '{found}', neither with JSON nor with an event stream; is the path right?",
+                    status.as_u16()
+                )
+                .into())
+            }
+        }
+    }
+
+    /// The server took the message: what its head teaches.
+    fn accepted(&self, session: &Session, message: &Message, answer: &Answer) {
+        let mut state = self.state();
+        if !std::mem::replace(&mut state.connected, true) {
+            log::info(format_args!("connected to '{}'", self.shown()));
+        }
+        if message.method() == Some("initialize") {
+            let id = answer.response.headers().get(SESSION).filter(|id| {
+                let is_one = remote::is_session_id(id.as_bytes());
+                if !is_one {
+                    log::warning(format_args!("'{}' gave a session an id that is none; it is left out", self.shown()));
+                }
+                is_one
+            });
+            let id = id.cloned().map(|mut id| {
+                id.set_sensitive(true);
+                id
+            });
+            state.session = Arc::new(session.clone().with_id(id).at(answer.url.clone()));
+        } else if answer.url != *session.url() && state.session.number == session.number {
+            let moved = (*state.session).clone().at(answer.url.clone());
+            state.session = Arc::new(moved);
+        }
+    }
+
+    fn take_refusal(
+        &self,
+        session: &Session,
+        message: &Message,
+        id: Option<&Id>,
+        answer: Answer,
+    ) -> Result<(), Failure> {
+        let (status, shown) = (answer.response.status(), log::address(&answer.url.to_string()));
+        let location = answer.response.headers().get(header::LOCATION).cloned();
+        let mut body = Vec::new();
+        let _ = answer.response.into_body().into_reader().take(SHORT_BYTES).read_to_end(&mut body);
+        match remote::refusal(status.as_u16(), &body, id, session.id.is_some()) {
+            Refusal::Answer(found) => {
+                self.arrive(Some(&Call { session, message, id: id.unwrap_or(&Id::number(0)) }), found);
+                Ok(())
+            }
+            Refusal::SessionGone => Err(Failure::SessionGone),
+            Refusal::Other(text) => {
+                let said = text.map_or_else(String::new, |text| format!(": {}", log::shortened(text.as_bytes())));
+                let named = http::named(status);
+                let advice = if said.is_empty() { advice(status, location.as_ref()) } else { String::new() };
+                let why = format!("'{shown}' answered {named}{said}{advice}");
+                Err(if remote::may_speak_another(status.as_u16()) {
+                    Failure::Refused(why, format!("{named}{said}"))
+                } else {
+                    Failure::Other(why)
+                })
+            }
+        }
+    }
+
+    fn take_json(&self, call: &Call<'_>, answer: Answer) -> Result<(), Failure> {
+        let shown = || log::address(&answer.url.to_string());
+        let limit = self.client.remote().message_limit_bytes;
+        let mut body = Vec::with_capacity(expected(answer.response.headers()).min(limit));
+        let mut reader = answer.response.into_body().into_reader().take((limit as u64).saturating_add(1));
+        if let Err(error) = reader.read_to_end(&mut body) {
+            let why = answer.route.broken(&ureq::Error::from(error));
+            return Err(self.reason(format!("the answer of '{}' broke: {why}", shown())).into());
+        }
+        if body.len() > limit {
+            return Err(format!("'{}' sent a message over the limit of {limit} bytes", shown()).into());
+        }
+        let messages = Message::parse_all(body);
+        let messages = messages.map_err(|invalid| format!("'{}' answered with no message: {invalid}", shown()))?;
+        let (mut answered, mut said) = (false, None);
+        for message in messages {
+            answered |= call.is_answered_by(&message);
+            match message.kind() {
+                Kind::Response { id: None } => said = remote::error_text(&message),
+                _ => self.arrive(Some(call), message),
+            }
+        }
+        match said {
+            _ if answered => Ok(()),
+            Some(text) => Err(format!("'{}' answered: {}", shown(), log::shortened(text.as_bytes())).into()),
+            None => Err(format!("'{}' answered with JSON that holds no answer to the request", shown()).into()),
+        }
+    }
+
+    /// Delivers what a stream brings until the server ends it; one that breaks before the answer is asked for again.
+    fn take_stream(&self, call: &Call<'_>, answer: Answer) -> Result<(), Failure> {
+        let mut events = Events::new(answer, self.client.remote().message_limit_bytes);
+        let (mut answered, mut resume) = (false, Resume::default());
+        loop {
+            match events.next() {
+                Ok(message) => {
+                    if call.is_answered_by(&message) {
+                        answered = true;
+                        self.state().has(this_thread());
+                        waits::limit_own(Some(LINGER));
+                    }
+                    self.arrive(Some(call), message);
+                }
+                Err(_) if answered => return Ok(()),
+                Err(Broken::TooLong(why)) => return Err(why.into()),
+                Err(Broken::Ended(why)) => {
+                    let came = if events.has_come() { Resumed::Some } else { Resumed::Nothing };
+                    if !resume.learn(came) {
+                        return Err(self.reason(why).into());
+                    }
+                    self.resume(call.session, &mut events, &mut resume, &why)?;
+                }
+            }
+        }
+    }
+
+    /// Asks for what a broken stream did not bring, and reads on there.
+    fn resume(&self, session: &Session, events: &mut Events, resume: &mut Resume, why: &str) -> Result<(), Failure> {
+        let Some(last) = events.last_event().and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()) else {
+            return Err(self.reason(why.to_owned()).into());
+        };
+        waits::limit_own(None);
+        self.waits.tell(); // whoever depends on this thread must not wait for the delay
+        let mut tried = String::new();
+        while let Some(delay) = resume.next(events.retry()) {
+            if !self.pause(delay, |state| state.is_wanted(this_thread())) {
+                break;
+            }
+            match self.get(session, Some(last.clone())) {
+                Ok(answer) => {
+                    events.go_on(answer);
+                    return Ok(());
+                }
+                Err((status, failed)) => {
+                    tried = format!(", and asking for the rest failed: {failed}");
+                    if !resume.learn(status.map_or(Resumed::Nothing, Resumed::Status)) {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(self.reason(format!("{why}{tried}")).into())
+    }
+
+    /// Decides what becomes of a message of the server.
+    pub(super) fn arrive(&self, call: Option<&Call<'_>>, message: Message) {
+        if let Some(call) = call.filter(|call| call.is_initialize() && call.is_answered_by(&message))
+            && self.begun(call, &message)
+        {
+            return;
+        }
+        (self.deliver)(message);
+    }
+
+    /// The answer to `initialize` has come; says whether it was ours, so that it is not the client's.
+    fn begun(&self, call: &Call<'_>, answer: &Message) -> bool {
+        let mut state = self.state();
+        let renews = state.phase == Phase::Beginning { renews: true };
+        if remote::is_error(answer) {
+            // There is no session, whatever the head said.
+            state.session = Session::none(&self.client);
+        } else {
+            let version = remote::negotiated(answer).and_then(|version| HeaderValue::from_str(&version).ok());
+            let session = (*state.session).clone().with_version(version);
+            state.session = Arc::new(session);
+            if !renews {
+                (state.handshake, state.initialized) = (Some(call.message.clone()), None);
+            }
+        }
+        if !renews {
+            state.phase = Phase::Open;
+            self.changed.notify_all();
+        }
+        renews
+    }
+}
+
+/// A request that waits for its answer.
+pub(super) struct Call<'a> {
+    session: &'a Session,
+    message: &'a Message,
+    id: &'a Id,
+}
+
+impl Call<'_> {
+    fn is_answered_by(&self, message: &Message) -> bool {
+        matches!(message.kind(), Kind::Response { id: Some(id) } if id.may_be(self.id))
+    }
+
+    fn is_initialize(&self) -> bool {
+        self.message.method() == Some("initialize")
+    }
+}
+
+/// A connection is used again once its answer was read to the end.
+fn drain(response: Response<Body>) {
+    if remote::is_type(content_type(response.headers()), "text/event-stream") {
+        return; // nobody asked for it, and it may never end
+    }
+    let _ = std::io::copy(&mut response.into_body().into_reader().take(SHORT_BYTES), &mut std::io::sink());
+}
+
+pub(super) fn content_type(headers: &HeaderMap) -> &str {
+    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// How long the body says that it is, as far as memory is made ready for it.
+fn expected(headers: &HeaderMap) -> usize {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    length.unwrap_or(0_usize).min(1 << 20)
+}
+
+/// What to do about a status.
+fn advice(status: StatusCode, location: Option<&HeaderValue>) -> String {
+    match status.as_u16() {
+        301..=303 => {
+            let to = location.and_then(|to| to.to_str().ok()).map(log::address);
+            to.map_or_else(String::new, |to| format!("; a POST does not follow it, give the address '{to}' itself"))
+        }
+        404 | 410 => "; is the path right? Streamable HTTP servers usually listen under /mcp".into(),
+        405 => "; is the path right? this one takes no POST".into(),
+        status => http::advice(status).map_or_else(String::new, |advice| format!("; {advice}")),
+    }
+}
