@@ -11,6 +11,7 @@ pub mod client;
 pub mod namespace;
 pub mod remote;
 pub mod served;
+pub mod streamable;
 
 use std::ffi::OsStr;
 use std::fs;
