@@ -124,7 +124,7 @@ fn a_session_that_is_gone_is_begun_again_and_what_was_refused_is_sent_once_more(
     let expected = [INITIALIZE, INITIALIZED, &ask(1, "before"), &after, INITIALIZE, INITIALIZED, &after];
     assert_eq!(remote.posts(), expected);
     let sessions: Vec<_> = remote.requests().iter().map(|r| r.header("mcp-session-id").to_owned()).collect();
-    assert_eq!(sessions.iter().filter(|id| *id == "").count(), 2, "{sessions:?}");
+    assert_eq!(sessions.iter().filter(|id| id.is_empty()).count(), 2, "{sessions:?}");
     assert_eq!(client.end(), 3, "the second answer to initialize is not the client's");
     let last = remote.requests().pop().unwrap();
     assert_eq!((&*last.line, last.header("mcp-session-id")), ("DELETE /mcp", "s2"));
@@ -319,7 +319,7 @@ fn retry_is_honoured() {
 fn the_get_stream_brings_what_the_server_says_by_itself() {
     let remote = Remote::start(|request, connection| match (&*request.line, request.header("last-event-id")) {
         ("GET /mcp", "") => {
-            connection.stream("id: 1\nretry: 1\ndata: {\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"roots/list\"}\n\n")
+            connection.stream("id: 1\nretry: 1\ndata: {\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"roots/list\"}\n\n");
         }
         ("GET /mcp", _) => connection.stream(""),
         _ => behave(request, connection),

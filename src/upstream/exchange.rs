@@ -7,7 +7,7 @@ use super::http::{self, Client, Route};
 use crate::log;
 use crate::protocol::uri::Origin;
 use ureq::Body;
-use ureq::http::{HeaderName, Request, Response, Uri, header, request};
+use ureq::http::{HeaderName, HeaderValue, Request, Response, Uri, header, request};
 
 /// Redirects that are followed one after the other.
 const REDIRECTS: usize = 5;
@@ -37,26 +37,27 @@ pub struct Answer {
 /// There is no answer, or it redirects to where we do not go; in words for a person.
 pub fn exchange(
     client: &Client,
-    mut parts: request::Parts,
+    parts: &request::Parts,
     body: Option<&[u8]>,
     redirects: Redirects,
     route: &mut dyn FnMut(&Uri) -> Result<Route, String>,
 ) -> Result<Answer, String> {
-    let first = parts.uri.clone();
+    let mut moved: Option<request::Parts> = None;
     for _ in 0..=REDIRECTS {
-        let (url, way) = (parts.uri.clone(), route(&parts.uri)?);
+        let now = moved.as_ref().unwrap_or(parts);
+        let (url, way) = (now.uri.clone(), route(&now.uri)?);
         let answer = match body {
-            Some(body) => way.agent.run(Request::from_parts(parts.clone(), body)),
-            None => way.agent.run(Request::from_parts(parts.clone(), ())),
+            Some(body) => way.agent.run(Request::from_parts(now.clone(), body)),
+            None => way.agent.run(Request::from_parts(now.clone(), ())),
         };
         let timeout = client.remote().timeout;
         let response = answer.map_err(|error| way.explain(&url.to_string(), &error, timeout))?;
         if !is_followed(response.status().as_u16(), redirects) {
             return Ok(Answer { url, route: way, response });
         }
-        parts.uri = follow(client, &mut parts, response.headers().get(header::LOCATION), redirects)?;
+        moved = Some(follow(client, now, response.headers().get(header::LOCATION), redirects)?);
     }
-    Err(format!("'{}' redirects more than {REDIRECTS} times", log::address(&first.to_string())))
+    Err(format!("'{}' redirects more than {REDIRECTS} times", log::address(&parts.uri.to_string())))
 }
 
 fn is_followed(status: u16, redirects: Redirects) -> bool {
@@ -66,16 +67,17 @@ fn is_followed(status: u16, redirects: Redirects) -> bool {
     }
 }
 
-/// Where the redirect of a request leads, which gets the headers that it may have there.
+/// The request that the redirect of another one leads to, with the headers that it may have there.
 fn follow(
     client: &Client,
-    parts: &mut request::Parts,
-    location: Option<&ureq::http::HeaderValue>,
+    parts: &request::Parts,
+    location: Option<&HeaderValue>,
     redirects: Redirects,
-) -> Result<Uri, String> {
+) -> Result<request::Parts, String> {
     let from = parts.uri.to_string();
     let to = http::redirected(&from, location)?;
     let shown = log::address(&from);
+    let mut parts = parts.clone();
     match redirects {
         Redirects::Anywhere(ours) => {
             client.warn_of_withheld(&from, &to);
@@ -87,5 +89,6 @@ fn follow(
         }
         Redirects::Within => {}
     }
-    to.parse().map_err(|_| format!("'{shown}' redirects to no address"))
+    parts.uri = to.parse().map_err(|_| format!("'{shown}' redirects to no address"))?;
+    Ok(parts)
 }

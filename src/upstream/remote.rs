@@ -105,7 +105,9 @@ impl Attempt {
     /// ever.
     pub fn expect_answer(&self, is_expected: bool) {
         let sse = self.state().sse.clone();
-        sse.iter().for_each(|sse| sse.expect_answer(is_expected));
+        if let Some(sse) = sse {
+            sse.expect_answer(is_expected);
+        }
     }
 
     /// Ends the attempt, or its link, for this reason. Returns at once.
@@ -115,8 +117,12 @@ impl Attempt {
             state.stopped.get_or_insert_with(|| why.to_owned());
             (state.sse.clone(), state.streamable.clone())
         };
-        sse.iter().for_each(|sse| sse.stop(why));
-        streamable.iter().for_each(|streamable| streamable.end(why));
+        if let Some(sse) = sse {
+            sse.stop(why);
+        }
+        if let Some(streamable) = streamable {
+            streamable.end(why);
+        }
         self.changed.notify_all();
     }
 
@@ -221,7 +227,9 @@ impl Attempt {
                         state.stream = Some(link.receiver);
                         state.streamable.take()
                     };
-                    streamable.iter().for_each(|streamable| streamable.end("the server speaks HTTP+SSE"));
+                    if let Some(streamable) = streamable {
+                        streamable.end("the server speaks HTTP+SSE");
+                    }
                     self.changed.notify_all();
                     return link.sender.send(message);
                 }

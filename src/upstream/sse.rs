@@ -153,7 +153,7 @@ impl Attempt {
             self.keep(route.clone())?;
             Ok(route)
         };
-        let answer = exchange(&self.client, parts, None, Redirects::Anywhere(GET_HEADERS), &mut route);
+        let answer = exchange(&self.client, &parts, None, Redirects::Anywhere(GET_HEADERS), &mut route);
         let Answer { url, route, response } = answer.map_err(|why| self.reason(|| why))?;
         let url = url.to_string();
         refuse(&url, &response)?;
@@ -218,7 +218,7 @@ impl Posts {
     /// The answer to one POST.
     fn post(&self, bytes: &[u8]) -> Result<Response<Body>, String> {
         let mut route = |_: &Uri| Ok(self.route.clone());
-        let answer = exchange(&self.attempt.client, self.head.clone(), Some(bytes), Redirects::Within, &mut route);
+        let answer = exchange(&self.attempt.client, &self.head, Some(bytes), Redirects::Within, &mut route);
         answer.map(|answer| answer.response).map_err(|why| self.attempt.reason(|| why))
     }
 }

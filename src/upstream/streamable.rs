@@ -97,8 +97,10 @@ impl Streamable {
             }
             Err(Failure::SessionGone) => {
                 let session = self.renew(&session)?;
-                let again = message.cancels().is_none();
-                again.then(|| self.post(&session, message)).unwrap_or(Ok(()))?;
+                if message.cancels().is_some() {
+                    return Ok(()); // nothing that the new session knows
+                }
+                self.post(&session, message)?;
             }
             done => done?,
         }
@@ -251,8 +253,7 @@ impl Streamable {
             return;
         }
         waits::limit_own(Some(limit));
-        let parts = session.head_of(Method::DELETE, None);
-        match self.exchange(parts, None) {
+        match self.exchange(&session.head_of(Method::DELETE, None), None) {
             Ok(answer) => log::debug(format_args!("the end of the session: {}", answer.response.status())),
             Err(why) => log::debug(format_args!("the end of the session was not told: {why}")),
         }

@@ -95,6 +95,9 @@ impl Waits {
     }
 
     /// A wait for a connection begins, which `dialing` can end.
+    ///
+    /// # Errors
+    /// The link has ended.
     pub fn begin(&self, dialing: mpsc::Sender<Dialed>) -> io::Result<u64> {
         let mut state = self.state();
         if state.stopped {
@@ -132,6 +135,9 @@ impl Waits {
     }
 
     /// This thread is about to wait for bytes of `stream`.
+    ///
+    /// # Errors
+    /// Its wait was aborted.
     pub fn reads(&self, stream: &Arc<TcpStream>) -> io::Result<()> {
         match self.state().abortable.get_mut(&thread::current().id()) {
             Some(Abortable { aborted: true, .. }) => Err(stopped()),
@@ -183,6 +189,9 @@ impl Waits {
     }
 
     /// Calls `wait` with how long it may take until it is done; first shortly, then for the rest.
+    ///
+    /// # Errors
+    /// Those of `wait`.
     pub fn patiently<T>(
         &self,
         allowed: Option<Duration>,
@@ -208,6 +217,7 @@ impl fmt::Debug for Waits {
 }
 
 /// The error of a wait that was ended.
+#[must_use]
 pub fn stopped() -> io::Error {
     io::Error::new(ErrorKind::NotConnected, "stopped")
 }

@@ -193,7 +193,9 @@ impl Relay {
             Arrived::ForNobody => {}
             Arrived::SessionRefused => {
                 let attempt = self.state().attempt.clone();
-                attempt.iter().for_each(|attempt| attempt.stop(&self.refuses()));
+                if let Some(attempt) = attempt {
+                    attempt.stop(&self.refuses());
+                }
             }
         }
     }

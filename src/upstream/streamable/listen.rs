@@ -110,7 +110,7 @@ impl Streamable {
     /// The event stream that a GET gives; else the status, if there is an answer, and why there is no stream.
     pub(super) fn get(&self, session: &Session, after: Option<HeaderValue>) -> Result<Answer, (Option<u16>, String)> {
         waits::limit_own(Some(self.client.remote().timeout));
-        let answer = self.exchange(session.head_of(Method::GET, after), None);
+        let answer = self.exchange(&session.head_of(Method::GET, after), None);
         waits::limit_own(None);
         let answer = answer.map_err(|why| (None, why))?;
         let status = answer.response.status();

@@ -38,7 +38,7 @@ impl Streamable {
     }
 
     /// The answer to one request, redirects followed.
-    pub(super) fn exchange(&self, parts: request::Parts, body: Option<&[u8]>) -> Result<Answer, String> {
+    pub(super) fn exchange(&self, parts: &request::Parts, body: Option<&[u8]>) -> Result<Answer, String> {
         let mut route = |_: &_| Ok(self.route.clone());
         let answer = exchange::exchange(&self.client, parts, body, Redirects::Within, &mut route);
         answer.map_err(|why| self.reason(why))

@@ -64,8 +64,8 @@ impl Session {
     }
 
     /// What a POST of it begins with.
-    pub fn head(&self) -> request::Parts {
-        self.head.clone()
+    pub fn head(&self) -> &request::Parts {
+        &self.head
     }
 
     /// What another request of it begins with; a GET may ask for what came after an event.
