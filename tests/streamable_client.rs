@@ -262,6 +262,30 @@ fn a_stream_that_breaks_behind_an_id_goes_on_there() {
     assert!(gets(&remote).iter().all(|get| get.header("mcp-session-id") == "s1"));
 }
 
+/// Servers that close every stream early (2025-11-25) do so with the very first.
+#[test]
+fn also_the_answer_to_initialize_may_come_behind_a_break() {
+    let remote = Remote::start(|request, connection| match (&*method(request), request.header("last-event-id")) {
+        ("initialize", _) => {
+            let head = EVENTS.replace("\r\n\r\n", "\r\nMcp-Session-Id: s7\r\n\r\n");
+            connection.write(format!("{head}id: 1\nretry: 1\ndata:\n\n"));
+            connection.close();
+        }
+        ("", "1") if request.header("mcp-session-id") == "s7" => {
+            let answer = r#"{"jsonrpc":"2.0","id":"id","result":{"protocolVersion":"2025-11-25"}}"#;
+            connection.write(format!("{EVENTS}id: 2\ndata: {answer}\n\n"));
+            connection.close();
+        }
+        _ => behave(request, connection),
+    });
+    let mut client = Client::begin(&remote, &[]);
+    client.ask(1, "ping");
+    assert_eq!(client.line(2)["id"], 1);
+    let requests = remote.requests();
+    let last = requests.iter().rfind(|r| r.line.starts_with("POST ")).unwrap();
+    assert_eq!((last.header("mcp-session-id"), last.header("mcp-protocol-version")), ("s7", "2025-11-25"));
+}
+
 #[test]
 fn a_rest_that_is_not_given_is_an_error_at_once_or_after_a_few_attempts() {
     for (answer, attempts, expected) in [

@@ -144,3 +144,108 @@ impl Resume {
         self.retry.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> Id {
+        Id::from_json(text).unwrap()
+    }
+
+    fn error(id: &str, text: &str) -> String {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32000,"message":"{text}"}}}}"#)
+    }
+
+    #[test]
+    fn a_status_tells_whether_to_try_the_other_transport() {
+        for status in [400, 404, 405, 406, 410, 415, 422] {
+            assert!(may_speak_another(status), "{status}");
+        }
+        for status in [200, 202, 301, 307, 401, 403, 407, 408, 429, 500, 503] {
+            assert!(!may_speak_another(status), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_path_tells_where_to_begin() {
+        for (path, expected) in
+            [("/sse", true), ("/a/sse/", true), ("/mcp", false), ("/sse/x", false), ("/", false), ("/asse", false)]
+        {
+            assert_eq!(is_sse_path(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_error_status_means_one_of_three_things() {
+        const GONE: &str = "Bad Request: No valid Session ID provided";
+        let text = |text: &str| Refusal::Other(Some(text.into()));
+        for (status, body, had_session, expected) in [
+            (404, String::new(), true, Refusal::SessionGone),
+            (404, "<p>".into(), true, Refusal::SessionGone),
+            (404, error("null", "no"), true, Refusal::SessionGone),
+            (404, String::new(), false, Refusal::Other(None)),
+            (404, error("null", "no"), false, text("no")),
+            (400, error("null", GONE), true, Refusal::SessionGone),
+            (400, error("2", GONE), true, Refusal::SessionGone),
+            (400, error("null", "Bad Request: Server not initialized"), true, Refusal::SessionGone),
+            (400, error("null", GONE), false, text(GONE)),
+            (400, error("null", "no"), true, text("no")),
+            (403, error("null", GONE), true, text(GONE)),
+            (500, "{}".into(), true, Refusal::Other(None)),
+            (500, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.into(), true, Refusal::Other(None)),
+        ] {
+            assert_eq!(refusal(status, body.as_bytes(), Some(&id("1")), had_session), expected, "{status} {body}");
+        }
+        for status in [400, 404, 500] {
+            let body = error("1.0", GONE);
+            let answer = Message::parse(body.clone().into_bytes()).unwrap();
+            assert_eq!(refusal(status, body.as_bytes(), Some(&id("1")), true), Refusal::Answer(answer));
+            assert!(!matches!(refusal(status, body.as_bytes(), None, true), Refusal::Answer(_)));
+        }
+    }
+
+    #[test]
+    fn a_session_id_is_visible_ascii() {
+        for (text, expected) in [("s", true), ("!~", true), ("", false), ("a b", false), ("\x7f", false), ("ü", false)]
+        {
+            assert_eq!(is_session_id(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn parameters_of_a_content_type_do_not_matter() {
+        for (found, expected) in [
+            ("application/json", true),
+            ("Application/JSON ; charset=utf-8", true),
+            ("application/jsonp", false),
+            ("text/html", false),
+            ("", false),
+        ] {
+            assert_eq!(is_type(found, "application/json"), expected, "{found}");
+        }
+    }
+
+    #[test]
+    fn a_broken_stream_is_asked_for_a_few_times_in_vain_and_as_often_as_it_brings_something() {
+        let s = Duration::from_secs;
+        let mut resume = Resume::default();
+        for delay in [1, 2, 4, 8, 16] {
+            assert_eq!(resume.next(None), Some(s(delay)));
+            assert_eq!(resume.learn(Resumed::Status(503)), delay < 16);
+        }
+        assert_eq!(resume.next(None), None);
+        let mut resume = Resume::default();
+        for _ in 0..100 {
+            assert_eq!(resume.next(Some(Duration::from_millis(300))), Some(Duration::from_millis(300)));
+            assert!(resume.learn(Resumed::Some));
+        }
+        for status in [400, 401, 403, 404, 405, 410] {
+            assert!(!Resume::default().learn(Resumed::Status(status)), "{status}");
+        }
+        for came in [Resumed::Nothing, Resumed::Status(429), Resumed::Status(500), Resumed::Status(502)] {
+            assert!(Resume::default().learn(came), "{came:?}");
+        }
+        assert_eq!(Resume::default().next(Some(Duration::MAX)), Some(LONGEST_RETRY));
+    }
+}

@@ -210,6 +210,7 @@ impl Route {
         match error {
             ureq::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => "it ended in the middle".into(),
             ureq::Error::Io(error) => error.to_string(),
+            ureq::Error::Timeout(_) => "nothing came in time".into(),
             _ => "it was no valid HTTP".into(),
         }
     }

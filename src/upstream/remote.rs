@@ -52,6 +52,8 @@ struct State {
     choice: Choice,
     sse: Option<Arc<sse::Attempt>>,
     streamable: Option<Arc<Streamable>>,
+    /// The way over HTTP+SSE while the first message goes there: no other may be faster.
+    found: Option<Arc<dyn Sender>>,
     /// What a GET was answered with, where it was no event stream with an endpoint.
     no_sse: Option<String>,
     /// The stream that was found after the link was made.
@@ -73,8 +75,15 @@ impl Attempt {
     /// An attempt. What comes by POST goes to `deliver`, what comes over an HTTP+SSE stream through the link.
     #[must_use]
     pub fn new(client: Arc<Client>, deliver: Deliver, bystander: Arc<dyn Bystander>) -> Arc<Self> {
-        let state =
-            State { choice: Choice::Unknown, sse: None, streamable: None, no_sse: None, stream: None, stopped: None };
+        let state = State {
+            choice: Choice::Unknown,
+            sse: None,
+            streamable: None,
+            found: None,
+            no_sse: None,
+            stream: None,
+            stopped: None,
+        };
         let (state, changed, is_streamable) = (Mutex::new(state), Condvar::new(), AtomicBool::new(false));
         Arc::new(Self { client, deliver, bystander, state, changed, is_streamable })
     }
@@ -186,8 +195,10 @@ impl Attempt {
                     state.choice = Choice::Trying;
                     return Ok(Choice::Trying);
                 }
-                // What the server asks before it has answered a message can only have come by a POST.
-                Choice::Trying if matches!(message.kind(), Kind::Response { .. }) => return Ok(Choice::Streamable),
+                // What the server asks before a message has told what it speaks, it asks over the way of that message.
+                Choice::Trying if matches!(message.kind(), Kind::Response { .. }) => {
+                    return Ok(state.found.clone().map_or(Choice::Streamable, Choice::Sse));
+                }
                 Choice::Trying => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 known => return Ok(known.clone()),
             }
@@ -223,15 +234,16 @@ impl Attempt {
                 Ok(link) => {
                     let streamable = {
                         let mut state = self.state();
-                        state.choice = Choice::Sse(link.sender.clone());
+                        state.found = Some(link.sender.clone());
                         state.stream = Some(link.receiver);
                         state.streamable.take()
                     };
                     if let Some(streamable) = streamable {
                         streamable.end("the server speaks HTTP+SSE");
                     }
-                    self.changed.notify_all();
-                    return link.sender.send(message);
+                    let sent = link.sender.send(message);
+                    self.state().choice = Choice::Sse(link.sender);
+                    return sent;
                 }
                 Err(failure) => failure.refusal.unwrap_or(failure.why),
             },

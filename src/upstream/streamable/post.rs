@@ -24,9 +24,7 @@ const LINGER: Duration = Duration::from_secs(2);
 impl Streamable {
     /// Sends a message in a session and delivers what it brings.
     pub(super) fn post(&self, session: &Session, message: &Message) -> Result<(), Failure> {
-        let is_call = message.method() != Some("initialize") && matches!(message.kind(), Kind::Request { .. });
-        // A call may take as long as it takes.
-        waits::limit_own((!is_call).then(|| self.client.remote().timeout));
+        waits::limit_own((!is_call(message)).then(|| self.client.remote().timeout));
         if let Kind::Request { id, .. } = message.kind() {
             self.waits.let_abort();
             self.state().waits(id, this_thread());
@@ -183,25 +181,30 @@ impl Streamable {
                     if !resume.learn(came) {
                         return Err(self.reason(why).into());
                     }
-                    self.resume(call.session, &mut events, &mut resume, &why)?;
+                    self.resume(call, &mut events, &mut resume, &why)?;
                 }
             }
         }
     }
 
     /// Asks for what a broken stream did not bring, and reads on there.
-    fn resume(&self, session: &Session, events: &mut Events, resume: &mut Resume, why: &str) -> Result<(), Failure> {
+    fn resume(&self, call: &Call<'_>, events: &mut Events, resume: &mut Resume, why: &str) -> Result<(), Failure> {
         let Some(last) = events.last_event().and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()) else {
             return Err(self.reason(why.to_owned()).into());
         };
-        waits::limit_own(None);
+        waits::limit_own((!is_call(call.message)).then(|| self.client.remote().timeout));
         self.waits.tell(); // whoever depends on this thread must not wait for the delay
         let mut tried = String::new();
         while let Some(delay) = resume.next(events.retry()) {
             if !self.pause(delay, |state| state.is_wanted(this_thread())) {
                 break;
             }
-            match self.get(session, Some(last.clone())) {
+            // The answer to `initialize` may have named the session meanwhile.
+            let session = self.state().session.clone();
+            if session.number != call.session.number {
+                break;
+            }
+            match self.get(&session, Some(last.clone())) {
                 Ok(answer) => {
                     events.go_on(answer);
                     return Ok(());
@@ -265,6 +268,11 @@ impl Call<'_> {
     fn is_initialize(&self) -> bool {
         self.message.method() == Some("initialize")
     }
+}
+
+/// A call may take as long as it takes, all else as long as the user allows.
+fn is_call(message: &Message) -> bool {
+    matches!(message.kind(), Kind::Request { .. }) && message.method() != Some("initialize")
 }
 
 /// A connection is used again once its answer was read to the end.

@@ -163,7 +163,7 @@ impl State {
 
     /// The request was cancelled. Gives the thread that waits.
     pub fn cancel(&mut self, id: &Id) -> Option<ThreadId> {
-        let open = self.open.iter_mut().find(|open| open.id == *id && !open.cancelled)?;
+        let open = self.open.iter_mut().find(|open| open.id.may_be(id) && !open.cancelled)?;
         open.cancelled = true;
         Some(open.thread)
     }
