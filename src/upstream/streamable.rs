@@ -151,15 +151,15 @@ impl Streamable {
             (initialize, state.initialized.clone(), state.number, state.session.clone())
         };
         let done = self.begin_again(number, &initialize, initialized.as_ref());
+        if done.is_ok() {
+            log::info(format_args!("'{}' no longer knew the session; a new one is begun", self.shown()));
+        }
         let mut state = self.state();
         state.phase = Phase::Open;
         state.renewals += 1;
         self.changed.notify_all();
         match done {
-            Ok(()) => {
-                log::info(format_args!("'{}' no longer knew the session; a new one is begun", self.shown()));
-                Ok(state.session.clone())
-            }
+            Ok(()) => Ok(state.session.clone()),
             Err(failure) => {
                 state.session = before; // the next message that it is refused for tries again
                 state.failure = format!("the session is lost and does not begin again: {}", failure.why());

@@ -54,50 +54,63 @@ impl Streamable {
         if !status.is_success() {
             return self.take_refusal(session, message, id, answer);
         }
-        self.accepted(session, message, &answer);
         let Some(id) = id else {
+            self.learn(session, message, &answer);
             drain(answer.response);
             return Ok(());
         };
         let call = Call { session, message, id };
         match content_type(answer.response.headers()) {
-            found if remote::is_type(found, "application/json") => self.take_json(&call, answer),
-            found if remote::is_type(found, "text/event-stream") => self.take_stream(&call, answer),
+            found if remote::is_type(found, "application/json") => {
+                self.learn(session, message, &answer);
+                self.take_json(&call, answer)
+            }
+            found if remote::is_type(found, "text/event-stream") => {
+                self.learn(session, message, &answer);
+                self.take_stream(&call, answer)
+            }
             found => {
                 let found = if found.is_empty() { "nothing".into() } else { log::shortened(found.as_bytes()) };
-                let shown = log::address(&answer.url.to_string());
-                Err(format!(
-                    "'{shown}' answered {} with '{found}', neither with JSON nor with an event stream; is the path right?",
-                    status.as_u16()
-                )
-                .into())
+                let (shown, status) = (log::address(&answer.url.to_string()), status.as_u16());
+                let why = format!(
+                    "'{shown}' answered {status} with '{found}', neither with JSON nor with an event stream; is the path right?"
+                );
+                // Nobody who took an `initialize` would say so; whoever answers all POSTs alike may.
+                Err(if is_call(message) {
+                    Failure::Other(why)
+                } else {
+                    Failure::Refused(why, format!("{status} with '{found}'"))
+                })
             }
         }
     }
 
-    /// The server took the message: what its head teaches.
-    fn accepted(&self, session: &Session, message: &Message, answer: &Answer) {
-        let mut state = self.state();
-        if !std::mem::replace(&mut state.connected, true) {
+    /// The server took the message: what the head of its answer teaches.
+    fn learn(&self, session: &Session, message: &Message, answer: &Answer) {
+        let begins = message.method() == Some("initialize");
+        let id = if begins { self.session_id(answer) } else { None };
+        let is_first = {
+            let mut state = self.state();
+            if begins {
+                state.session = Arc::new(session.clone().with_id(id).at(answer.url.clone()));
+            } else if answer.url != *session.url() && state.session.number == session.number {
+                state.session = Arc::new((*state.session).clone().at(answer.url.clone()));
+            }
+            !std::mem::replace(&mut state.connected, true)
+        };
+        if is_first {
             log::info(format_args!("connected to '{}'", self.shown()));
         }
-        if message.method() == Some("initialize") {
-            let id = answer.response.headers().get(SESSION).filter(|id| {
-                let is_one = remote::is_session_id(id.as_bytes());
-                if !is_one {
-                    log::warning(format_args!("'{}' gave a session an id that is none; it is left out", self.shown()));
-                }
-                is_one
-            });
-            let id = id.cloned().map(|mut id| {
-                id.set_sensitive(true);
-                id
-            });
-            state.session = Arc::new(session.clone().with_id(id).at(answer.url.clone()));
-        } else if answer.url != *session.url() && state.session.number == session.number {
-            let moved = (*state.session).clone().at(answer.url.clone());
-            state.session = Arc::new(moved);
+    }
+
+    fn session_id(&self, answer: &Answer) -> Option<HeaderValue> {
+        let mut id = answer.response.headers().get(SESSION)?.clone();
+        if !remote::is_session_id(id.as_bytes()) {
+            log::warning(format_args!("'{}' gave a session an id that is none; it is left out", self.shown()));
+            return None;
         }
+        id.set_sensitive(true);
+        Some(id)
     }
 
     fn take_refusal(
