@@ -47,6 +47,8 @@ pub struct Options {
 enum Happening {
     /// The client's input has ended.
     EndOfInput,
+    /// The client has closed our stdin, but what it sent before cannot be read yet.
+    HungUp,
     /// Nobody reads our output.
     ClientGone,
     /// We are asked to stop.
@@ -83,7 +85,10 @@ pub fn run(options: Options) -> Result<u8, Error> {
     let signalled = sender.clone();
     start("signals", move || forward(signals, &signalled))?;
     let first = happenings.recv().unwrap_or(Happening::ClientGone);
-    let first = if first == Happening::EndOfInput { last_answers(&relay, &happenings) } else { first };
+    let first = match first {
+        Happening::EndOfInput | Happening::HungUp => last_answers(&relay, first, &happenings),
+        other => other,
+    };
     Ok(stop(&relay, server, first, &sender, &happenings))
 }
 
@@ -105,13 +110,22 @@ fn forward(mut signals: Signals, happenings: &Sender<Happening>) {
     }
 }
 
-/// Waits until all requests are answered, but not longer than the client may wait for us.
-fn last_answers(relay: &Relay, happenings: &Receiver<Happening>) -> Happening {
+/// Waits until all requests are read and answered, but not longer than the client may wait for us.
+fn last_answers(relay: &Relay, first: Happening, happenings: &Receiver<Happening>) -> Happening {
     let until = Instant::now() + LAST_ANSWERS;
-    if relay.input_ended() == 0 {
-        return Happening::Answered;
+    let mut next = first;
+    loop {
+        match next {
+            Happening::EndOfInput if relay.input_ended() == 0 => return Happening::Answered,
+            Happening::EndOfInput | Happening::HungUp => {}
+            other => return other,
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        match happenings.recv_timeout(left) {
+            Ok(happening) => next = happening,
+            Err(_) => return Happening::EndOfInput,
+        }
     }
-    happenings.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap_or(Happening::EndOfInput)
 }
 
 /// Ends the link, answers what is open, and waits for the threads that can be waited for.

@@ -132,6 +132,12 @@ impl<'fd> Poll<'fd> {
         Self::new(-1, 0)
     }
 
+    /// Whether the other end is closed; there may be bytes of it left.
+    #[must_use]
+    pub fn is_hung_up(&self) -> bool {
+        self.raw.revents & libc::POLLHUP != 0
+    }
+
     /// Whether reading would give something: bytes, the end or an error.
     #[must_use]
     pub fn is_readable(&self) -> bool {

@@ -51,7 +51,7 @@ fn a_redirect_within_the_origin_is_followed_with_credentials() {
             "GET /old" => connection.write(redirect(status, "new/sse?x=1")),
             _ => behave(request, connection),
         });
-        let process = connect(&remote.url("/old"), &[], &[]);
+        let process = connect(&remote.url("/old"), &["--transport", "sse"], &[]);
         assert_eq!(outcome(&process), "initialize", "{status}");
         let lines: Vec<_> = remote.requests().into_iter().map(|request| request.line).collect();
         assert_eq!(lines, ["GET /old", "GET /new/sse?x=1", "POST /messages/?session_id=1"]);

@@ -60,6 +60,23 @@ fn an_endpoint_without_answers(request: &str, stream: &mut TcpStream) {
     }
 }
 
+fn a_session_and_then_nothing(request: &str, stream: &mut TcpStream) {
+    if request.contains("\"initialize\"") {
+        let body = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18"}}"#;
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nMcp-Session-Id: s\r\n";
+        let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    } else if request.starts_with("POST ") {
+        let _ = stream.write_all(STREAM.as_bytes());
+    }
+}
+
+fn a_post_without_answer(request: &str, stream: &mut TcpStream) {
+    if request.starts_with("POST ") {
+        let _ = write!(stream, "{STREAM}id: 1\nretry: 600000\ndata:\n\n");
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
 fn accepted_and_forgotten(request: &str, stream: &mut TcpStream) {
     an_endpoint_without_answers(request, stream);
     if request.starts_with("POST ") {
@@ -120,7 +137,13 @@ fn a_black_hole_does_not_hold_us_up() {
         ("a request that is never answered", remote(accepted_and_forgotten)),
         ("a TLS handshake that is never answered", remote(nothing).replace("http:", "https:")),
     ];
-    each_way(&rows, |(name, url), way| {
+    let mcp = |answer| remote(answer).replace("/sse", "/mcp");
+    let rows = rows.into_iter().chain([
+        ("Streamable HTTP that is silent", mcp(nothing)),
+        ("a session and then nothing, not even for a DELETE", mcp(a_session_and_then_nothing)),
+        ("a stream that is asked for again much later", mcp(a_post_without_answer)),
+    ]);
+    each_way(&rows.collect::<Vec<_>>(), |(name, url), way| {
         stops(&format!("{name}, nothing sent"), connect(url), way, 0);
         let mut process = connect(url);
         process.write(format!("{}\n{}\n", initialize(1), request(2, "tools/list", "{}")).as_bytes());

@@ -46,18 +46,23 @@ pub fn exchange(
     for _ in 0..=REDIRECTS {
         let now = moved.as_ref().unwrap_or(parts);
         let (url, way) = (now.uri.clone(), route(&now.uri)?);
-        let answer = match body {
-            Some(body) => way.agent.run(Request::from_parts(now.clone(), body)),
-            None => way.agent.run(Request::from_parts(now.clone(), ())),
-        };
         let timeout = client.remote().timeout;
-        let response = answer.map_err(|error| way.explain(&url.to_string(), &error, timeout))?;
+        let response = ask(&way, now, body).map_err(|error| way.explain(&url.to_string(), &error, timeout))?;
         if !is_followed(response.status().as_u16(), redirects) {
             return Ok(Answer { url, route: way, response });
         }
         moved = Some(follow(client, now, response.headers().get(header::LOCATION), redirects)?);
     }
     Err(format!("'{}' redirects more than {REDIRECTS} times", log::address(&parts.uri.to_string())))
+}
+
+/// One request over the wire, and the head of its answer. What must be made anew for each request, or again after a
+/// 401, is to be added here: all that we send passes through.
+fn ask(way: &Route, parts: &request::Parts, body: Option<&[u8]>) -> Result<Response<Body>, ureq::Error> {
+    match body {
+        Some(body) => way.agent.run(Request::from_parts(parts.clone(), body)),
+        None => way.agent.run(Request::from_parts(parts.clone(), ())),
+    }
 }
 
 fn is_followed(status: u16, redirects: Redirects) -> bool {

@@ -14,7 +14,7 @@
 use super::crew::{self, Crew};
 use super::http::{Client, Transport};
 use super::streamable::{End, Failure, Posts, Streamable};
-use super::waits::Bystander;
+use super::waits::{Bystander, TICK};
 use super::{Deliver, Event, Link, Receiver, Sender, Undelivered, sse};
 use crate::log;
 use crate::protocol::message::{Kind, Message};
@@ -150,6 +150,12 @@ impl Attempt {
         Ok(link)
     }
 
+    /// The same on a thread that others depend on.
+    fn connect_sse_beside(self: &Arc<Self>) -> Result<Link, sse::Failure> {
+        self.bystander.long();
+        self.connect_sse()
+    }
+
     fn converse(self: &Arc<Self>) -> Result<Link, String> {
         let this = Arc::downgrade(self);
         let deliver = move |message| {
@@ -199,7 +205,16 @@ impl Attempt {
                 Choice::Trying if matches!(message.kind(), Kind::Response { .. }) => {
                     return Ok(state.found.clone().map_or(Choice::Streamable, Choice::Sse));
                 }
-                Choice::Trying => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Choice::Trying => {
+                    let (guard, waited) =
+                        self.changed.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner);
+                    state = guard;
+                    if waited.timed_out() {
+                        drop(state);
+                        self.bystander.idles();
+                        state = self.state();
+                    }
+                }
                 known => return Ok(known.clone()),
             }
         }
@@ -230,7 +245,7 @@ impl Attempt {
         let known = self.state().no_sse.clone();
         let no_sse = match known {
             Some(no_sse) => no_sse,
-            None => match self.connect_sse() {
+            None => match self.connect_sse_beside() {
                 Ok(link) => {
                     let streamable = {
                         let mut state = self.state();

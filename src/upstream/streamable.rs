@@ -16,7 +16,7 @@ mod session;
 mod stream;
 
 use super::http::{Client, Route};
-use super::waits::{self, Bystander, Waits};
+use super::waits::{self, Bystander, TICK, Waits};
 use super::{Deliver, Event, Receiver, Sender, Undelivered};
 use crate::log;
 use crate::protocol::message::{Kind, Message};
@@ -218,7 +218,14 @@ impl Streamable {
             if left.is_zero() {
                 return Err(format!("'{}' did not begin the session in time", self.shown()).into());
             }
-            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            let (guard, waited) =
+                self.changed.wait_timeout(state, left.min(TICK)).unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            if let Some(bystander) = self.waits.bystander().filter(|_| waited.timed_out()) {
+                drop(state);
+                bystander.idles();
+                state = self.state();
+            }
         }
         match &state.stopped {
             Some(why) => Err(why.clone().into()),

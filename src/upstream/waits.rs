@@ -15,6 +15,9 @@ use ureq::unversioned::transport::NextTimeout;
 /// A wait longer than this is told to whoever wants to know.
 pub const LONG: Duration = Duration::from_millis(200);
 
+/// How often a thread that waits for another one looks up.
+pub const TICK: Duration = Duration::from_millis(50);
+
 /// Who else depends on a thread that waits, and what it could do meanwhile. All is called on that thread.
 pub trait Bystander: Send + Sync {
     /// The wait takes long.
@@ -27,6 +30,9 @@ pub trait Bystander: Send + Sync {
 
     /// What is watched has something to read.
     fn ready(&self) {}
+
+    /// The thread waits for another one, and has for a while; called now and then.
+    fn idles(&self) {}
 }
 
 /// What all waits of one link have in common.

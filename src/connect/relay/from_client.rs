@@ -6,9 +6,12 @@ use crate::log;
 use crate::protocol::message::{INTERNAL_ERROR, Kind, Message};
 use crate::protocol::reconnect::ToServer;
 use crate::protocol::session::FromClient;
+use crate::system::{self, Poll};
 use crate::upstream;
+use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError};
 use std::thread;
+use std::time::Duration;
 use std::time::Instant;
 
 /// Threads beyond those whose requests are open. Some servers answer a POST only when the call is done: the client's
@@ -103,6 +106,17 @@ impl Relay {
             self.read_on();
         }
         pending == Some(false)
+    }
+
+    /// This thread waits for another one, and nobody reads stdin meanwhile: tells of a client that has closed it.
+    pub(super) fn look_for_end(&self) {
+        if self.reading().owner != Some(thread::current().id()) {
+            return;
+        }
+        let mut stdin = [Poll::readable(self.stdin.as_fd())];
+        if system::poll(&mut stdin, Some(Duration::ZERO)).is_ok() && stdin[0].is_hung_up() {
+            let _ = self.happenings.send(Happening::HungUp);
+        }
     }
 
     /// The next message must not wait for this thread's POST: another thread reads stdin on, if nobody does.

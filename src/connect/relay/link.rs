@@ -272,6 +272,12 @@ impl Bystander for Beside {
         self.relay.upgrade()?.sent(self.number).then_some(self.stdin.as_fd())
     }
 
+    fn idles(&self) {
+        if let Some(relay) = self.relay.upgrade() {
+            relay.look_for_end();
+        }
+    }
+
     fn ready(&self) {
         self.relay.upgrade().iter().for_each(Relay::read_on);
     }

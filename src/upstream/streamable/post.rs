@@ -205,7 +205,6 @@ impl Streamable {
         let Some(last) = events.last_event().and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()) else {
             return Err(self.reason(why.to_owned()).into());
         };
-        waits::limit_own((!is_call(call.message)).then(|| self.client.remote().timeout));
         self.waits.tell(); // whoever depends on this thread must not wait for the delay
         let mut tried = String::new();
         while let Some(delay) = resume.next(events.retry()) {
@@ -219,6 +218,7 @@ impl Streamable {
             }
             match self.get(&session, Some(last.clone())) {
                 Ok(answer) => {
+                    waits::limit_own((!is_call(call.message)).then(|| self.client.remote().timeout));
                     events.go_on(answer);
                     return Ok(());
                 }
