@@ -2,6 +2,8 @@
 //! as an argument, what decides returns a value on which the edge acts.
 
 pub mod backlog;
+pub mod base64;
+pub mod digest;
 pub mod head;
 pub mod http;
 pub mod lines;

@@ -3,14 +3,19 @@
 //! Always: a message is sent once, whatever becomes of it; what may be secret goes to the origin that the user named
 //! and to no other.
 
+use super::auth::Auth;
 use super::http::{self, Client, Route};
 use crate::log;
 use crate::protocol::uri::Origin;
+use std::borrow::Cow;
+use std::io::Read;
 use ureq::Body;
-use ureq::http::{HeaderName, HeaderValue, Request, Response, Uri, header, request};
+use ureq::http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, request};
 
 /// Redirects that are followed one after the other.
 const REDIRECTS: usize = 5;
+/// Bytes of a refusal that are read.
+const DRAINED_BYTES: u64 = 64 * 1024;
 
 /// Which redirects are followed.
 #[derive(Debug, Clone, Copy)]
@@ -43,26 +48,39 @@ pub fn exchange(
     route: &mut dyn FnMut(&Uri) -> Result<Route, String>,
 ) -> Result<Answer, String> {
     let mut moved: Option<request::Parts> = None;
-    for _ in 0..=REDIRECTS {
-        let now = moved.as_ref().unwrap_or(parts);
+    let mut is_proved_again = false;
+    // One more, for the answer to a challenge.
+    for _ in 0..=REDIRECTS + usize::from(client.remote().auth != Auth::Nothing) {
+        let bare = moved.as_ref().unwrap_or(parts);
+        let mut now = Cow::Borrowed(bare);
+        if client.proves(&bare.uri) {
+            client.authorize(now.to_mut(), route)?;
+        }
         let (url, way) = (now.uri.clone(), route(&now.uri)?);
+        let answer = match body {
+            Some(body) => way.agent.run(Request::from_parts((*now).clone(), body)),
+            None => way.agent.run(Request::from_parts((*now).clone(), ())),
+        };
         let timeout = client.remote().timeout;
-        let response = ask(&way, now, body).map_err(|error| way.explain(&url.to_string(), &error, timeout))?;
+        let response = answer.map_err(|error| way.explain(&url.to_string(), &error, timeout))?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && client.challenged(&now, response.headers(), is_proved_again)?
+        {
+            is_proved_again = true;
+            drain(response);
+            continue;
+        }
         if !is_followed(response.status().as_u16(), redirects) {
             return Ok(Answer { url, route: way, response });
         }
-        moved = Some(follow(client, now, response.headers().get(header::LOCATION), redirects)?);
+        moved = Some(follow(client, bare, response.headers().get(header::LOCATION), redirects)?);
     }
     Err(format!("'{}' redirects more than {REDIRECTS} times", log::address(&parts.uri.to_string())))
 }
 
-/// One request over the wire, and the head of its answer. What must be made anew for each request, or again after a
-/// 401, is to be added here: all that we send passes through.
-fn ask(way: &Route, parts: &request::Parts, body: Option<&[u8]>) -> Result<Response<Body>, ureq::Error> {
-    match body {
-        Some(body) => way.agent.run(Request::from_parts(parts.clone(), body)),
-        None => way.agent.run(Request::from_parts(parts.clone(), ())),
-    }
+/// Reads an answer that nobody wants, so that its connection can be used again.
+fn drain(response: Response<Body>) {
+    let _ = std::io::copy(&mut response.into_body().into_reader().take(DRAINED_BYTES), &mut std::io::sink());
 }
 
 fn is_followed(status: u16, redirects: Redirects) -> bool {

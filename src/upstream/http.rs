@@ -3,8 +3,9 @@
 //! Always: the user's headers go to the origin that the user named and to no other; nothing that may be a secret
 //! is in an error; a proxy is the one that the environment names for this very address.
 
-use super::auth::Auth;
+use super::auth::{Auth, Credentials, Proof};
 use super::dial::{Dialer, SharedTls, Unresolved};
+use super::oauth;
 use super::waits::Waits;
 use crate::error::Error;
 use crate::log::{self, Secret};
@@ -14,7 +15,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
 use ureq::{Agent, Proxy, Timeout};
@@ -76,6 +77,7 @@ pub struct Client {
     headers: HeaderMap,
     tls: TlsConfig,
     shared_tls: SharedTls,
+    proof: Proof,
     /// What the server turned out to speak.
     found: Mutex<Transport>,
 }
@@ -102,8 +104,14 @@ impl Client {
         if remote.verify == Verify::Nothing {
             log::warning(format_args!("certificates are not checked: anybody in between can read and change all"));
         }
+        // A header that the user gives is the proof.
+        let auth = if headers.contains_key(header::AUTHORIZATION) { Auth::Nothing } else { remote.auth.clone() };
+        if let Auth::ClientCredentials(credentials) = &auth {
+            oauth::warn_of_clear_text(&credentials.token_url);
+        }
+        let proof = Proof::new(auth);
         let found = Mutex::new(remote.transport);
-        Ok(Self { remote, origin, headers, tls, shared_tls: SharedTls::default(), found })
+        Ok(Self { remote, origin, headers, tls, shared_tls: SharedTls::default(), proof, found })
     }
 
     /// What the server is known to speak: what the user said, or what it turned out to.
@@ -142,10 +150,54 @@ impl Client {
         headers
     }
 
+    /// Adds to a request what proves who we are, if it goes to the origin that the user named. `route` gives the way
+    /// to where a token is asked for, which may take its time.
+    ///
+    /// # Errors
+    /// There is no token, in words for a person.
+    pub fn authorize(
+        &self,
+        request: &mut request::Parts,
+        route: &mut dyn FnMut(&Uri) -> Result<Route, String>,
+    ) -> Result<(), String> {
+        if !self.proves(&request.uri) {
+            return Ok(());
+        }
+        let mut ask = |credentials: &Credentials| {
+            oauth::ask(credentials, &self.remote.url, &route(&credentials.token_url)?, self.remote.timeout)
+        };
+        if let Some(value) = self.proof.authorization(request, &mut ask)? {
+            request.headers.insert(header::AUTHORIZATION, value);
+        }
+        Ok(())
+    }
+
+    /// The server answered 401 to what [`Client::authorize`] made: whether the request is worth sending once more.
+    ///
+    /// # Errors
+    /// It is not, `is_again` or not, in words for a person.
+    pub fn challenged(&self, sent: &request::Parts, answered: &HeaderMap, is_again: bool) -> Result<bool, String> {
+        if !self.proves(&sent.uri) {
+            return Ok(false);
+        }
+        let shown = log::address(&sent.uri.to_string());
+        let is_worth_it = self.proof.challenged(&sent.headers, answered);
+        if is_worth_it.map_err(|why| format!("'{shown}' answered 401 Unauthorized; {why}"))? && !is_again {
+            return Ok(true);
+        }
+        Err(format!("'{shown}' answered 401 Unauthorized; {}", self.proof.refused()))
+    }
+
+    /// Whether requests to this address carry more than fixed headers.
+    fn proves(&self, url: &Uri) -> bool {
+        self.proof.is_wanted() && Origin::of(&url.to_string()).as_ref() == Some(&self.origin)
+    }
+
     /// Tells the user that a redirect goes where the user's headers do not.
     pub fn warn_of_withheld(&self, from: &str, to: &str) {
         let is_own = |url| Origin::of(url).as_ref() == Some(&self.origin);
-        if !self.headers.is_empty() && is_own(from) && !is_own(to) {
+        let has_secrets = !self.headers.is_empty() || self.proof.is_wanted();
+        if has_secrets && is_own(from) && !is_own(to) {
             let (from, to) = (log::address(from), log::address(to));
             log::warning(format_args!(
                 "'{from}' redirects to another origin ('{to}'), which does not get your token and headers; \

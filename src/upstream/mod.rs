@@ -7,6 +7,7 @@ mod crew;
 mod dial;
 mod exchange;
 pub mod http;
+mod oauth;
 pub mod remote;
 mod socket;
 pub mod sse;

@@ -217,7 +217,16 @@ struct Posts {
 impl Posts {
     /// The answer to one POST.
     fn post(&self, bytes: &[u8]) -> Result<Response<Body>, String> {
-        let mut route = |_: &Uri| Ok(self.route.clone());
+        let attempt = &self.attempt;
+        let mut route = |url: &Uri| {
+            if is_same_origin(url, &self.head.uri) {
+                return Ok(self.route.clone());
+            }
+            // A token is asked for elsewhere, maybe through another proxy.
+            let route = attempt.client.route(url, &attempt.post_waits, Some(attempt.client.remote().timeout))?;
+            attempt.keep(route.clone())?;
+            Ok(route)
+        };
         let answer = exchange(&self.attempt.client, &self.head, Some(bytes), Redirects::Within, &mut route);
         answer.map(|answer| answer.response).map_err(|why| self.attempt.reason(|| why))
     }
@@ -246,6 +255,10 @@ impl Sender for Posts {
     fn kill(&self) {
         self.stop();
     }
+}
+
+fn is_same_origin(a: &Uri, b: &Uri) -> bool {
+    Origin::of(&a.to_string()) == Origin::of(&b.to_string())
 }
 
 /// The way from the server.

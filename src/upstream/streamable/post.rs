@@ -37,7 +37,12 @@ impl Streamable {
 
     /// The answer to one request, redirects followed.
     pub(super) fn exchange(&self, parts: &request::Parts, body: Option<&[u8]>) -> Result<Answer, String> {
-        let mut route = |_: &_| Ok(self.route.clone());
+        let origin = |url: &Uri| Origin::of(&url.to_string());
+        let mut route = |url: &Uri| match origin(url) == origin(&self.client.remote().url) {
+            true => Ok(self.route.clone()),
+            // A token is asked for elsewhere, maybe through another proxy.
+            false => self.client.route(url, &self.waits, Some(self.client.remote().timeout)),
+        };
         let answer = exchange::exchange(&self.client, parts, body, Redirects::Within, &mut route);
         answer.map_err(|why| self.reason(why))
     }
