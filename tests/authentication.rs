@@ -9,13 +9,16 @@ use mcp_proxy::log::Secret;
 use mcp_proxy::upstream::auth::{Auth, Credentials, Login};
 use mcp_proxy::upstream::http::{Client, Remote as Address, Transport, Verify};
 use mcp_proxy::upstream::sse::Attempt;
+use mcp_proxy::upstream::waits::Bystander;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use support::remote::{Remote, behave};
 
 struct Nobody;
-impl mcp_proxy::upstream::Bystander for Nobody {}
+impl Bystander for Nobody {
+    fn long(&self) {}
+}
 
 /// Connects over HTTP+SSE: nothing, or why not.
 fn connect(remote: &Remote, auth: Auth, headers: &[(&'static str, &str)]) -> Result<(), String> {
@@ -84,7 +87,13 @@ fn a_digest_answers_the_challenge_once() {
     assert_eq!(connect(&remote, Auth::Digest(login()), &[]), Ok(()));
     let requests = remote.requests();
     let sent = requests[1].header("authorization");
-    assert!(sent.contains("uri=\"/sse\"") && sent.contains("nc=00000001") && !sent.contains("geheim"), "{sent}");
+    assert!(
+        sent.contains("username*=UTF-8''J%C3%BCrgen, ")
+            && sent.contains("uri=\"/sse\"")
+            && sent.contains("nc=00000001")
+            && !sent.contains("geheim"),
+        "{sent}"
+    );
 
     for (challenge, count, expected) in [
         (challenge, 2, "it does not take the name and the password by digest authentication"),

@@ -96,8 +96,8 @@ impl Challenge {
             if self.counts { format!("{}:{count:08x}:{cnonce}:auth", self.nonce) } else { self.nonce.clone() };
         let response = hash(format!("{secret}:{between}:{request}").as_bytes());
         let mut text = format!(
-            "Digest username={}, realm={}, nonce={}, uri={}, response=\"{response}\"",
-            quoted(username),
+            "Digest {}, realm={}, nonce={}, uri={}, response=\"{response}\"",
+            named(username),
             quoted(&self.realm),
             quoted(&self.nonce),
             quoted(target)
@@ -126,6 +126,21 @@ impl Algorithm {
         };
         Ok(Self { name, hash: known.0, is_session: known.1 })
     }
+}
+
+/// RFC 7616, section 3.4: a name that is not ASCII is written as RFC 8187 says.
+fn named(username: &str) -> String {
+    if username.is_ascii() {
+        return format!("username={}", quoted(username));
+    }
+    let mut text = "username*=UTF-8''".to_owned();
+    for byte in username.bytes() {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => text.push(byte.into()),
+            _ => drop(write!(text, "%{byte:02X}")),
+        }
+    }
+    text
 }
 
 fn quoted(text: &str) -> String {

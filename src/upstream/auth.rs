@@ -2,7 +2,7 @@
 //! authentication, OAuth 2.0 client credentials (RFC 6749 section 4.4).
 //!
 //! Always: one thread asks for a token and all others wait for it, without a lock; a token that a server refused is
-//! not used again; a name of a nonce is counted, never used twice with one count.
+//! not used again; the uses of a nonce are counted, and no count is used twice.
 
 use super::oauth::Token;
 use crate::log::Secret;

@@ -175,7 +175,7 @@ impl Client {
     /// The server answered 401 to what [`Client::authorize`] made: whether the request is worth sending once more.
     ///
     /// # Errors
-    /// It is not, `is_again` or not, in words for a person.
+    /// It is not, or it `is_again` already; in words for a person.
     pub fn challenged(&self, sent: &request::Parts, answered: &HeaderMap, is_again: bool) -> Result<bool, String> {
         if !self.proves(&sent.uri) {
             return Ok(false);

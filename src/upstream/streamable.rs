@@ -34,6 +34,8 @@ pub struct Streamable {
     client: Arc<Client>,
     route: Route,
     waits: Arc<Waits>,
+    /// Those for a token, which send no message.
+    token_waits: Arc<Waits>,
     deliver: Deliver,
     state: Mutex<State>,
     /// A session has begun, or a wait is to end.
@@ -73,10 +75,11 @@ impl Streamable {
     /// # Errors
     /// The environment names a proxy that cannot be used.
     pub fn new(client: Arc<Client>, deliver: Deliver, bystander: Arc<dyn Bystander>) -> Result<Arc<Self>, String> {
+        let token_waits = Arc::new(Waits::new(None, Some(bystander.clone())));
         let waits = Arc::new(Waits::telling_sent(bystander));
         let route = client.route(&client.remote().url, &waits, None)?;
         let state = Mutex::new(State::new(Session::none(&client)));
-        Ok(Arc::new(Self { client, route, waits, deliver, state, changed: Condvar::new() }))
+        Ok(Arc::new(Self { client, route, waits, token_waits, deliver, state, changed: Condvar::new() }))
     }
 
     /// Sends a message and returns when all that it brings is delivered.
@@ -313,6 +316,7 @@ impl Receiver for End {
         };
         conversation.say_farewell(&session, FAREWELL);
         conversation.waits.stop();
+        conversation.token_waits.stop();
         conversation.route.agent.clone().shutdown();
         if let Some(listener) = listener {
             let _ = listener.join();

@@ -6,6 +6,7 @@ use super::{Failure, SESSION, Streamable, this_thread};
 use crate::log;
 use crate::protocol::message::{Id, Kind, Message};
 use crate::protocol::remote::{self, Refusal, Resume, Resumed};
+use crate::protocol::uri::Origin;
 use crate::upstream::exchange::{self, Answer, Redirects};
 use crate::upstream::http;
 use crate::upstream::waits;
@@ -13,7 +14,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::Body;
-use ureq::http::{HeaderMap, HeaderValue, Response, StatusCode, header, request};
+use ureq::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header, request};
 
 /// Bytes of an answer without a message that are read: an error's text, or what a connection is used again after.
 const SHORT_BYTES: u64 = 64 * 1024;
@@ -38,10 +39,12 @@ impl Streamable {
     /// The answer to one request, redirects followed.
     pub(super) fn exchange(&self, parts: &request::Parts, body: Option<&[u8]>) -> Result<Answer, String> {
         let origin = |url: &Uri| Origin::of(&url.to_string());
-        let mut route = |url: &Uri| match origin(url) == origin(&self.client.remote().url) {
-            true => Ok(self.route.clone()),
-            // A token is asked for elsewhere, maybe through another proxy.
-            false => self.client.route(url, &self.waits, Some(self.client.remote().timeout)),
+        let mut route = |url: &Uri| {
+            if origin(url) == origin(&self.client.remote().url) {
+                return Ok(self.route.clone());
+            }
+            // A token is asked for elsewhere, maybe through another proxy; the message itself is not sent by that.
+            self.client.route(url, &self.token_waits, Some(self.client.remote().timeout))
         };
         let answer = exchange::exchange(&self.client, parts, body, Redirects::Within, &mut route);
         answer.map_err(|why| self.reason(why))
