@@ -50,9 +50,12 @@ fn unauthorized(challenge: &str) -> String {
 
 /// A server that takes only these values of `Authorization`, one a request.
 fn wants(values: &'static [&'static str], challenge: &'static str) -> Remote {
-    Remote::start(move |request, connection| match values.contains(&request.header("authorization")) {
-        true => behave(request, connection),
-        false => connection.write(unauthorized(challenge)),
+    Remote::start(move |request, connection| {
+        if values.contains(&request.header("authorization")) {
+            behave(request, connection);
+        } else {
+            connection.write(unauthorized(challenge));
+        }
     })
 }
 

@@ -99,7 +99,9 @@ impl Proof {
         };
         let value = text.map(|text| HeaderValue::from_str(&text)).transpose();
         let mut value = value.map_err(|_| "the name, or the token, holds what a header cannot".to_owned())?;
-        value.iter_mut().for_each(|value| value.set_sensitive(true));
+        if let Some(value) = &mut value {
+            value.set_sensitive(true);
+        }
         Ok(value)
     }
 

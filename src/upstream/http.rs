@@ -150,7 +150,7 @@ impl Client {
         headers
     }
 
-    /// Adds to a request what proves who we are, if it goes to the origin that the user named. `route` gives the way
+    /// Adds to a request what proves who we are; only where [`Client::proves`] says so. `route` gives the way
     /// to where a token is asked for, which may take its time.
     ///
     /// # Errors
@@ -160,9 +160,6 @@ impl Client {
         request: &mut request::Parts,
         route: &mut dyn FnMut(&Uri) -> Result<Route, String>,
     ) -> Result<(), String> {
-        if !self.proves(&request.uri) {
-            return Ok(());
-        }
         let mut ask = |credentials: &Credentials| {
             oauth::ask(credentials, &self.remote.url, &route(&credentials.token_url)?, self.remote.timeout)
         };
@@ -189,7 +186,8 @@ impl Client {
     }
 
     /// Whether requests to this address carry more than fixed headers.
-    fn proves(&self, url: &Uri) -> bool {
+    #[must_use]
+    pub fn proves(&self, url: &Uri) -> bool {
         self.proof.is_wanted() && Origin::of(&url.to_string()).as_ref() == Some(&self.origin)
     }
 

@@ -156,7 +156,7 @@ fn token(body: &[u8], asked_at: Instant) -> Result<Token, &'static str> {
     let lasts_s = &json["expires_in"];
     let lasts_s = lasts_s.as_f64().or_else(|| lasts_s.as_str()?.parse().ok());
     let lasts = lasts_s.and_then(|lasts_s| Duration::try_from_secs_f64(lasts_s.max(0.0)).ok());
-    let renew_at = lasts.and_then(|lasts| asked_at.checked_add(lasts - EARLY.min(lasts / 5)));
+    let renew_at = lasts.and_then(|lasts| asked_at.checked_add(lasts.saturating_sub(EARLY.min(lasts / 5))));
     Ok(Token { value: Secret::new(value.to_owned()), renew_at })
 }
 
