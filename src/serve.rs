@@ -10,7 +10,12 @@
 //! session. `accept`, `connection` and `server` threads are joined at the end; `signals` is stuck in a read of
 //! the signal pipe, which nobody closes.
 mod house;
+mod offer;
+mod requests;
+mod server;
 mod session;
+mod shared;
+mod status;
 
 use crate::config::{self, Server};
 use crate::downstream::listener::{self, Limits, Listener};
@@ -20,6 +25,8 @@ use crate::protocol::http::Rules;
 use crate::protocol::network::Network;
 use crate::system::{self, Signal};
 use house::House;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -77,19 +84,23 @@ pub struct Options {
 
 /// How long a killed server may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Idle sessions and servers that are due are looked for at least as often as this, and at most.
+const LOOK: Duration = Duration::from_mins(1);
+const SHORTEST_LOOK: Duration = Duration::from_millis(20);
 /// A server's thread parses messages and writes them; it needs little.
 const STACK_BYTES: usize = 256 << 10;
 
 /// What the main thread waits for.
 enum Notice {
     Stop(i32),
-    ServerGone,
+    /// A server has ended, or did not start.
+    Changed,
 }
 
 /// Serves until a signal stops it; gives the exit status.
 ///
 /// # Errors
-/// The address cannot be listened on, or the command cannot be started.
+/// The address cannot be listened on, or the only command cannot be started.
 pub fn run(options: Options) -> Result<u8, Error> {
     let (notices, inbox) = mpsc::channel();
     watch_signals(notices.clone())?;
@@ -104,23 +115,57 @@ pub fn run(options: Options) -> Result<u8, Error> {
         expose_headers: options.expose_headers.clone(),
         base_path: options.base_path.clone(),
         trusted_proxies: options.trusted_proxies.clone(),
-        stateless: false,
+        stateless: options.sharing == Sharing::Stateless,
     };
     let house = House::new(options, rules, notices);
-    house.prepare_spare()?;
+    let end_at_once = |house: &House| {
+        house.kill_servers();
+        system::kill_orphans(); // nobody waits for the spare now
+    };
+    house.offer(&house.options.servers).inspect_err(|_| end_at_once(&house))?;
     let listener = {
         let house = house.clone();
         Listener::start(sockets, limits, move |connection| house.serve(connection))
     };
-    let listener = listener.inspect_err(|_| {
-        house.kill_servers();
-        system::kill_orphans(); // at once: nobody waits for the spare now
-    })?;
+    let listener = listener.inspect_err(|_| end_at_once(&house))?;
     for address in addresses {
-        log::info(format_args!("listening on http://{address}/sse"));
+        announce(&house, &address);
     }
-    while !matches!(inbox.recv(), Ok(Notice::Stop(_)) | Err(_)) {}
+    keep_house(&house, &inbox);
     Ok(stop(&house, listener, &inbox, stop_timeout + KILL_TIMEOUT))
+}
+
+/// Says where the servers are.
+fn announce(house: &House, address: &SocketAddr) {
+    let base = &house.options.base_path;
+    for offer in &house.state().offers {
+        let path = offer.server.name.as_ref().map_or_else(String::new, |name| format!("/servers/{name}"));
+        log::info(format_args!("listening on http://{address}{base}{path}/sse and http://{address}{base}{path}/mcp"));
+    }
+}
+
+/// Sees to what is due, until we are stopped.
+fn keep_house(house: &Arc<House>, inbox: &mpsc::Receiver<Notice>) {
+    loop {
+        let now = Instant::now();
+        let idle = house.end_idle_sessions(now);
+        let due = house.look_after_offers(now);
+        let next = idle.into_iter().chain(due).min().map_or(LOOK, |next| next.saturating_duration_since(now).min(LOOK));
+        match inbox.recv_timeout(next.max(SHORTEST_LOOK)) {
+            Ok(Notice::Stop(libc::SIGHUP)) if house.options.config.is_some() => reload(house),
+            Ok(Notice::Stop(_)) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(Notice::Changed) | Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
+/// Reads the file of named servers again. What is wrong with it changes nothing.
+fn reload(house: &Arc<House>) {
+    let Some(file) = &house.options.config else { return };
+    match file.read().and_then(|servers| house.offer(&servers)) {
+        Ok(()) => log::info(format_args!("'{}' was read again", file.path.display())),
+        Err(error) => log::error(format_args!("nothing has changed: {error}")),
+    }
 }
 
 /// The signals' own thread: orphans are waited for here, the rest is the main thread's.
@@ -152,7 +197,7 @@ fn stop(house: &House, listener: Listener, inbox: &mpsc::Receiver<Notice>, limit
                 status = u8::try_from(128 + number).unwrap_or(1);
                 house.kill_servers();
             }
-            Ok(Notice::ServerGone) => {}
+            Ok(Notice::Changed) => {}
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
         }
     }

@@ -126,6 +126,12 @@ impl<'fd> Poll<'fd> {
         Self::new(fd.as_raw_fd(), libc::POLLIN | libc::POLLOUT)
     }
 
+    /// Waits until the peer has closed the connection both ways, or it broke.
+    #[must_use]
+    pub fn hangup(fd: BorrowedFd<'fd>) -> Self {
+        Self::new(fd.as_raw_fd(), 0)
+    }
+
     /// Waits for nothing: the place of a descriptor that is not there.
     #[must_use]
     pub fn nothing() -> Self {
@@ -345,6 +351,17 @@ pub fn send_now(socket: BorrowedFd<'_>, parts: &[io::IoSlice<'_>]) -> io::Result
 pub fn receive_now(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the buffer is as long as is said.
     let read = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// Looks whether there is something to read on a socket, and never waits: the number of bytes, 1 at most; 0 is the end.
+///
+/// # Errors
+/// Those of recv(2); `WouldBlock` when there is nothing.
+pub fn peek_now(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let (mut byte, flags) = (0_u8, libc::MSG_DONTWAIT | libc::MSG_PEEK);
+    // SAFETY: the buffer is as long as is said.
+    let read = unsafe { libc::recv(socket.as_raw_fd(), (&raw mut byte).cast(), 1, flags) };
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 

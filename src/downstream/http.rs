@@ -6,8 +6,9 @@
 use super::listener::{Guard, Limits};
 use crate::protocol::head::{self, Body, Framing, Head};
 use crate::protocol::http::Refusal;
+use crate::system::Waker;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq_proto::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -21,6 +22,7 @@ pub struct Connection {
     fresh: bool,
     /// The timeout that reads have now.
     read_timeout: Duration,
+    waker: Option<Arc<Waker>>,
     _guard: Guard,
 }
 
@@ -136,7 +138,15 @@ impl Connection {
         socket.set_nonblocking(false)?; // some systems hand the listener's flag on
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(limits.body_timeout))?;
-        Ok(Self { socket, limits, buffer: Buffer::default(), fresh: true, read_timeout: Duration::ZERO, _guard: guard })
+        Ok(Self {
+            socket,
+            limits,
+            buffer: Buffer::default(),
+            fresh: true,
+            read_timeout: Duration::ZERO,
+            waker: None,
+            _guard: guard,
+        })
     }
 
     /// Waits for the next request and reads its head. A head that is refused is answered here; `None` means that
@@ -302,11 +312,35 @@ impl Connection {
         }
     }
 
-    /// Gives the socket up to an event stream; nothing more is read here.
+    /// The socket, for a stream on it.
     #[must_use]
-    pub fn socket(&mut self) -> Arc<TcpStream> {
-        self.buffer = Buffer::default();
+    pub fn socket(&self) -> Arc<TcpStream> {
         self.socket.clone()
+    }
+
+    /// What wakes this connection's thread while it keeps a stream; made once.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn waker(&mut self) -> io::Result<Arc<Waker>> {
+        if let Some(waker) = &self.waker {
+            return Ok(waker.clone());
+        }
+        let waker = Arc::new(Waker::new()?);
+        self.waker = Some(waker.clone());
+        Ok(waker)
+    }
+
+    /// Whether something of the next request was read already.
+    #[must_use]
+    pub fn has_input(&self) -> bool {
+        !self.buffer.left().is_empty()
+    }
+
+    /// The address of the client.
+    #[must_use]
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.socket.peer_addr().ok().map(|address| address.ip())
     }
 
     /// Reads once into the buffer; says whether anything came within the limit.
@@ -335,19 +369,27 @@ impl Connection {
     }
 }
 
-/// The status line and the headers, without the empty line at their end.
+/// Headers as they are written, a line each.
 #[must_use]
-pub fn start(status: StatusCode, headers: &[(HeaderName, HeaderValue)], close: bool) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
-    for part in ["HTTP/1.1 ", status.as_str(), " ", status.canonical_reason().unwrap_or_default(), "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
+pub fn head_lines(headers: &[(HeaderName, HeaderValue)]) -> Vec<u8> {
+    let mut out = Vec::new();
     for (name, value) in headers {
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
         out.extend_from_slice(value.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
+    out
+}
+
+/// The status line and the headers, without the empty line at their end.
+#[must_use]
+fn start(status: StatusCode, headers: &[(HeaderName, HeaderValue)], close: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    for part in ["HTTP/1.1 ", status.as_str(), " ", status.canonical_reason().unwrap_or_default(), "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    out.extend_from_slice(&head_lines(headers));
     if close {
         out.extend_from_slice(b"connection: close\r\n");
     }

@@ -2,5 +2,5 @@
 
 pub mod http;
 pub mod listener;
-pub mod sse;
 pub mod stdio;
+pub mod stream;

@@ -92,6 +92,8 @@ pub enum Kind {
 pub struct Message {
     bytes: Vec<u8>,
     kind: Kind,
+    /// It is a response that has an error.
+    is_error: bool,
     /// Where its id stands.
     id: Option<Range<usize>>,
     params: Option<Range<usize>>,
@@ -119,9 +121,9 @@ impl Message {
     /// The bytes are no UTF-8, no JSON, or no JSON-RPC 2.0 message; a batch is none either.
     pub fn parse(mut bytes: Vec<u8>) -> Result<Self, Invalid> {
         trim(&mut bytes);
-        let (kind, id, params) = look(utf8(&bytes)?)?;
+        let Seen { kind, is_error, id, params } = look(utf8(&bytes)?)?;
         flatten(&mut bytes);
-        Ok(Self { bytes, kind, id, params })
+        Ok(Self { bytes, kind, is_error, id, params })
     }
 
     /// Reads one message or a batch of them (2025-03-26, `basic/index`, Batching) and takes the batch apart.
@@ -157,6 +159,7 @@ impl Message {
         Self {
             bytes: format!("{before}{shown},{content}}}").into(),
             kind: Kind::Response { id: id.cloned() },
+            is_error: content.starts_with("\"error\""),
             id: id.map(|_| before.len()..before.len() + shown.len()),
             params: None,
         }
@@ -204,6 +207,12 @@ impl Message {
         }
     }
 
+    /// Whether it is a response that has an error in place of a result.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.is_error
+    }
+
     /// The JSON text of the whole message.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -249,7 +258,8 @@ impl Message {
         let bytes = [&self.bytes[..range.start], new, &self.bytes[range.end..]].concat();
         let moved = |at: usize| if at >= range.end { at + new.len() - range.len() } else { at };
         let params = self.params.clone().map(|params| moved(params.start)..moved(params.end));
-        Self { bytes, kind, id: Some(range.start..range.start + new.len()), params }
+        let id = Some(range.start..range.start + new.len());
+        Self { bytes, kind, is_error: self.is_error, id, params }
     }
 
     /// The same message with another value (JSON text) at this place of its `params`; unchanged where there is none.
@@ -261,7 +271,8 @@ impl Message {
         let bytes = [&self.bytes[..range.start], value.as_bytes(), &self.bytes[range.end..]].concat();
         let moved = |at: usize| if at >= range.end { at + value.len() - range.len() } else { at };
         let id = self.id.clone().map(|id| moved(id.start)..moved(id.end));
-        Self { bytes, kind: self.kind.clone(), id, params: Some(params.start..moved(params.end)) }
+        let params = Some(params.start..moved(params.end));
+        Self { bytes, kind: self.kind.clone(), is_error: self.is_error, id, params }
     }
 }
 
@@ -390,11 +401,16 @@ impl<'de> Deserialize<'de> for Batch {
     }
 }
 
-/// Where a part of a message stands.
-type Place = Option<Range<usize>>;
+/// What a look at a message shows; places are those in its text.
+struct Seen {
+    kind: Kind,
+    is_error: bool,
+    id: Option<Range<usize>>,
+    params: Option<Range<usize>>,
+}
 
 /// What the message in `text` is, and where its id and its `params` stand.
-fn look(text: &str) -> Result<(Kind, Place, Place), Invalid> {
+fn look(text: &str) -> Result<Seen, Invalid> {
     let found: Members<'_> = serde_json::from_str(text).map_err(|_| match explain(text) {
         Invalid { code: INVALID_REQUEST, .. } if text.starts_with('[') => {
             invalid("a batch where one message is expected")
@@ -410,7 +426,12 @@ fn look(text: &str) -> Result<(Kind, Place, Place), Invalid> {
     }
     let params = found.params.map(|raw| place(text, raw));
     let id = found.id.filter(|id| id.get() != "null").map(|raw| place(text, raw));
-    Ok((kind(found)?, id, params))
+    let is_error = match (&found.result, &found.error) {
+        (None, Some(_)) => true,
+        (Some(_), Some(_)) => member::value(text, &["error"]) != Some("null"),
+        (_, None) => false,
+    };
+    Ok(Seen { kind: kind(found)?, is_error, id, params })
 }
 
 /// A response may have both `result` and `error`: some servers write `null` for the one that it is not.
@@ -794,6 +815,9 @@ mod tests {
         let request = |params: &str| message(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{params}}}"#));
         assert_eq!(request(r#"{"_meta":{"progress\u0054oken":1}}"#).progress_token(), Some(id("1")));
         assert_eq!(request(r#"{"progressToken":1}"#).progress_token(), None);
+        assert!(message(r#"{"jsonrpc":"2.0","id":1,"result":null,"error":{}}"#).is_error());
+        assert!(!message(r#"{"jsonrpc":"2.0","id":1,"result":{},"error":null}"#).is_error());
+        assert!(Message::error(None, 1, "").is_error() && !Message::result(&id("1"), "{}").is_error());
         assert_eq!(Message::result(&id("\"x\""), "{}"), message(r#"{"jsonrpc":"2.0","id":"x","result":{}}"#));
     }
 }

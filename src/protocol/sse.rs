@@ -40,6 +40,14 @@ pub fn encode_retry(out: &mut Vec<u8>, delay: Duration) {
     out.push(b'\n');
 }
 
+/// Appends an event that has an id and no data, so that a client can come back before anything was said
+/// (MCP 2025-11-25, `basic/transports`, Sending Messages to the Server).
+pub fn encode_priming(out: &mut Vec<u8>, id: &str) {
+    encode_field(out, "id: ", id);
+    encode_field(out, "data: ", "");
+    out.push(b'\n');
+}
+
 fn encode_field(out: &mut Vec<u8>, field: &str, value: &str) {
     out.extend_from_slice(field.as_bytes());
     out.extend(value.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')));

@@ -1,244 +1,336 @@
-//! Who is served: every session, every server, and what a request of a client does to them.
+//! Who is served: every offer, every server, every session.
 //!
-//! Always: a session has one server and a server one session at the most; the lock is held for small changes only.
+//! Always: a server that is not shared has one session at the most; the lock is held for small changes only, and
+//! nothing else is locked under it but the state of one offer.
 
-use super::session::{Of, Server, Session};
-use super::{Notice, Options, STACK_BYTES};
-use crate::config::Target;
-use crate::downstream::http::{Broken, Connection, Response};
-use crate::downstream::sse::{Over, Stream};
+use super::offer::Offer;
+use super::server::{Of, Owner, Server};
+use super::session::{self, Session};
+use super::shared::Shared;
+use super::{Notice, Options, STACK_BYTES, Sharing};
+use crate::config::{self, Target};
+use crate::downstream::http::Connection;
 use crate::error::Error;
 use crate::log;
-use crate::protocol::head::Head;
-use crate::protocol::http::{Action, Refusal, Rules, endpoint, route};
-use crate::protocol::message::Message;
-use crate::protocol::sse;
+use crate::protocol::http::{Refusal, Rules};
+use crate::protocol::metrics::Refusals;
+use crate::protocol::share;
 use crate::system;
-use crate::time;
-use crate::upstream::child;
-use crate::upstream::{Event, Link, Receiver, Sender};
+use crate::upstream::{Event, Link, Receiver, child, remote};
 use std::collections::HashMap;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::SystemTime;
-use ureq_proto::http::{Request, StatusCode, Version};
+use std::time::{Instant, SystemTime};
+use ureq_proto::http::StatusCode;
 
 /// What a client reads that asks while we stop.
 pub const STOPPING: &str = "mcp-proxy is stopping";
 
 /// What all threads of this mode share.
 pub struct House {
-    options: Options,
-    rules: Rules,
+    pub options: Options,
+    pub rules: Rules,
+    pub begun: Instant,
+    /// Requests that were refused.
+    pub refusals: Refusals,
     notices: mpsc::Sender<Notice>,
     state: Mutex<State>,
 }
 
+/// What changes.
 #[derive(Default)]
-struct State {
-    stopping: bool,
-    spare: Option<Arc<Server>>,
-    /// Whether a spare is being started.
-    preparing: bool,
+pub struct State {
+    pub stopping: bool,
+    pub offers: Vec<Arc<Offer>>,
     /// Every session by its id; `None` while its server is being found.
-    sessions: HashMap<String, Option<Arc<Session>>>,
-    /// The way to every server that has not ended, the spare's too.
-    senders: HashMap<u64, Arc<dyn Sender>>,
+    pub sessions: HashMap<String, Option<Arc<Session>>>,
+    /// Every server that has not ended, the spares too.
+    pub servers: HashMap<u64, (Arc<Offer>, Arc<Server>)>,
+    pub last_activity: Option<SystemTime>,
     next: u64,
     threads: Vec<JoinHandle<()>>,
-    last_activity: Option<SystemTime>,
 }
 
 impl House {
-    /// A house without servers and sessions. What it tells goes to `notices`.
+    /// A house without offers and sessions. What it tells goes to `notices`.
     pub fn new(options: Options, rules: Rules, notices: mpsc::Sender<Notice>) -> Arc<Self> {
-        Arc::new(Self { options, rules, notices, state: Mutex::default() })
+        Arc::new(Self {
+            options,
+            rules,
+            begun: Instant::now(),
+            refusals: Refusals::default(),
+            notices,
+            state: Mutex::default(),
+        })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Serves one connection until it ends.
-    pub fn serve(self: &Arc<Self>, mut connection: Connection) {
-        while let Some(head) = connection.next_head() {
-            let Head { request, body, close } = head;
-            let response = match self.check(&request) {
-                Ok(Action::OpenSession) => match self.open_session(&mut connection, &request) {
-                    Ok(session) => return self.keep_session(&session),
-                    Err(refusal) => Err(refusal),
-                },
-                Ok(action) => match connection.read_body(body) {
-                    Ok(body) => Ok(self.act(&action, body, &request)),
-                    Err(Broken::Gone) => return,
-                    Err(Broken::Refused(refusal)) => Err(refusal),
-                },
-                Err(refusal) => Err(refusal),
-            };
-            let (mut response, is_read) = match response {
-                Ok(response) => (response, true),
-                Err(refusal) => (Response::from(&refusal), false),
-            };
-            response.headers.extend(self.rules.cors(&request));
-            if !is_read {
-                return connection.refuse_with(&response, request.method());
-            }
-            if !connection.respond(&response, request.method(), close) {
-                return;
-            }
-        }
+    pub fn serve(self: &Arc<Self>, connection: Connection) {
+        super::requests::serve(self, connection);
     }
 
-    fn check(&self, request: &Request<()>) -> Result<Action, Refusal> {
-        let stopping = {
+    /// What is offered from now on. What is unchanged notices nothing; what is not in the list any more finishes its
+    /// sessions and goes.
+    ///
+    /// # Errors
+    /// The first server that cannot be offered; nothing has changed then.
+    pub fn offer(self: &Arc<Self>, servers: &[config::Server]) -> Result<(), Error> {
+        let old = self.state().offers.clone();
+        let mut offers = Vec::new();
+        for server in servers {
+            match old.iter().find(|offer| offer.server == *server) {
+                Some(unchanged) => offers.push(unchanged.clone()),
+                None => offers.push(Arc::new(Offer::new(server.clone(), self.share()?)?)),
+            }
+        }
+        let (gone, new) = {
             let mut state = self.state();
-            state.last_activity = Some(SystemTime::now());
-            state.stopping
+            let gone: Vec<_> =
+                old.iter().filter(|old| !offers.iter().any(|offer| Arc::ptr_eq(offer, old))).cloned().collect();
+            let new: Vec<_> =
+                offers.iter().filter(|new| !old.iter().any(|offer| Arc::ptr_eq(offer, new))).cloned().collect();
+            state.offers = offers;
+            (gone, new)
         };
-        if stopping {
-            return Err(unavailable(STOPPING));
-        }
-        route(request, &self.rules).map(|asked| asked.action)
-    }
-
-    fn act(&self, action: &Action, body: Vec<u8>, request: &Request<()>) -> Response {
-        match action {
-            Action::Post { session } => match self.post(session, body) {
-                Ok(()) => Response::empty(StatusCode::ACCEPTED),
-                Err(refusal) => Response::from(&refusal),
-            },
-            Action::Preflight => {
-                Response { headers: self.rules.preflight(request), ..Response::empty(StatusCode::NO_CONTENT) }
+        for offer in gone {
+            if !self.options.servers.is_empty() {
+                log::info(format_args!("'{}' is not offered any more", offer.shown()));
             }
-            _ => Response::json(StatusCode::OK, self.status().into()),
+            Self::retire(&offer);
         }
-    }
-
-    /// A message of a client for its session; its answer comes on the session's stream.
-    fn post(&self, session: &str, body: Vec<u8>) -> Result<(), Refusal> {
-        let session = self.state().sessions.get(session).cloned().flatten();
-        let unknown = || Refusal::new(StatusCode::NOT_FOUND, "there is no such session, or it has ended");
-        let session = session.ok_or_else(unknown)?;
-        for message in Message::parse_all(body)? {
-            session.take(&message)?;
+        for offer in new {
+            if let Err(error) = self.prepare(&offer) {
+                if offer.server.name.is_none() && old.is_empty() && servers.len() == 1 {
+                    return Err(error); // there is nothing else to serve
+                }
+                log::error(format_args!("'{}': {error}", offer.shown()));
+            }
         }
         Ok(())
     }
 
-    /// Opens a session: a server of its own, and the stream that its client has asked for.
-    fn open_session(
-        self: &Arc<Self>,
-        connection: &mut Connection,
-        request: &Request<()>,
-    ) -> Result<Arc<Session>, Refusal> {
+    fn share(&self) -> Result<Option<Arc<Shared>>, Error> {
+        if self.options.sharing == Sharing::Session {
+            return Ok(None);
+        }
+        let limits =
+            share::Limits { open: self.options.open_requests, waiting_bytes: self.options.limits.stream_bytes };
+        let secret = system::random_id().map_err(|error| Error::Failed(format!("no randomness: {error}")))?;
+        Ok(Some(Shared::new(limits, secret)))
+    }
+
+    fn retire(offer: &Offer) {
+        let spare = {
+            let mut state = offer.state();
+            state.removed = true;
+            state.due = None;
+            state.spare.take()
+        };
+        if let Some(spare) = spare {
+            spare.sender.stop();
+        }
+        if let Some(shared) = &offer.shared {
+            shared.retire();
+        }
+    }
+
+    /// The offer of this name.
+    pub fn find_offer(&self, name: Option<&str>) -> Option<Arc<Offer>> {
+        self.state().offers.iter().find(|offer| offer.server.name.as_deref() == name).cloned()
+    }
+
+    /// The session of this id, if it is one of the server of this name.
+    pub fn find_session(&self, server: Option<&str>, id: &str) -> Option<Arc<Session>> {
+        let found = self.state().sessions.get(id).cloned().flatten();
+        found.filter(|session| session.offer.server.name.as_deref() == server)
+    }
+
+    /// A new session, with the server that it will talk to. Whoever gets it tells its client the id.
+    ///
+    /// # Errors
+    /// There are too many, or there is no server for it.
+    pub fn open_session(self: &Arc<Self>, offer: &Arc<Offer>, resumable: bool) -> Result<Arc<Session>, Refusal> {
         let id = system::random_id().map_err(|_| unavailable("there is no randomness for a session id"))?;
         {
             let mut state = self.state();
+            if state.stopping {
+                return Err(unavailable(STOPPING));
+            }
             if state.sessions.len() >= self.options.sessions {
                 return Err(unavailable("too many sessions; --max-sessions allows more"));
             }
-            // As many sessions again may be over, and one server is spare.
-            if state.senders.len() > self.options.sessions.saturating_mul(2) {
+            // As many sessions again may be over, and each offer has a spare.
+            if state.servers.len() >= self.options.sessions.saturating_mul(2) + state.offers.len() {
                 return Err(unavailable("too many servers of earlier sessions have not ended yet"));
             }
             state.sessions.insert(id.clone(), None); // the place is taken before anything is started for it
         }
-        let opened = self.begin_session(&id, connection, request);
-        if opened.is_err() {
+        let opened = self.begin_session(&id, offer, resumable);
+        if let Err(refusal) = &opened {
             self.state().sessions.remove(&id);
+            log::warning(format_args!("'{}': no session: {}", offer.shown(), refusal.reason));
         }
         opened
     }
 
-    fn begin_session(
-        self: &Arc<Self>,
-        id: &str,
-        connection: &mut Connection,
-        request: &Request<()>,
-    ) -> Result<Arc<Session>, Refusal> {
-        let mut events = Vec::new();
-        sse::encode(&mut events, "endpoint", None, endpoint(&self.rules.base_path, None, id).as_bytes());
-        let old = request.version() == Version::HTTP_10;
-        loop {
-            let stream = Stream::new(connection, &self.options.limits, old, &self.rules.cors(request), &events);
-            let stream = stream.map_err(|_| unavailable("no descriptor is left for a stream"))?;
-            let server = self.take_server().map_err(|error| {
-                log::error(format_args!("{error}"));
-                unavailable(&error.to_string())
-            })?;
-            let session = Arc::new(Session::new(id, stream, server.sender.clone(), self.options.open_requests));
-            // The client learns the id only later, so nobody finds the session before it has its server.
+    fn begin_session(self: &Arc<Self>, id: &str, offer: &Arc<Offer>, resumable: bool) -> Result<Arc<Session>, Refusal> {
+        let limits = self.session_limits(resumable);
+        let register = |session: &Arc<Session>| {
             self.state().sessions.insert(id.into(), Some(session.clone()));
-            if server.give_to(&session) {
+        };
+        if let Some(shared) = &offer.shared {
+            let make = |sender| Session::new(id.into(), offer.clone(), sender, limits);
+            let session = shared.join(share::Kind::Session, make);
+            register(&session);
+            return Ok(session);
+        }
+        loop {
+            let server = self.take_server(offer).map_err(|error| unavailable(&error.to_string()))?;
+            let session = Arc::new(Session::new(id.into(), offer.clone(), server.sender.clone(), limits));
+            // The client learns the id only later, so nobody finds the session before it has its server.
+            register(&session);
+            if server.owner.give_to(&session) {
                 return Ok(session);
             } // else: the spare has ended meanwhile
         }
     }
 
-    /// Keeps a session on its connection's thread until its stream is over.
-    fn keep_session(self: &Arc<Self>, session: &Arc<Session>) {
-        log::debug(format_args!("session {}: opened", session.shown()));
-        session.stream.flush();
-        if let Err(error) = self.prepare_spare() {
-            log::error(format_args!("{error}"));
+    /// What one session may cost.
+    pub fn session_limits(&self, resumable: bool) -> session::Limits {
+        session::Limits {
+            open_requests: self.options.open_requests,
+            waiting_bytes: self.options.limits.stream_bytes,
+            replay_bytes: if resumable { self.options.replay_bytes } else { 0 },
+            replay_age: self.options.replay_age,
         }
-        let over = session.stream.run();
+    }
+
+    /// The session is over on the client's side; its server is told.
+    pub fn close_session(self: &Arc<Self>, session: &Session, why: &str) {
         self.state().sessions.remove(&session.id);
-        if over == Over::Gone {
-            log::debug(format_args!("session {}: the client has gone", session.shown()));
+        if session.end(why) {
+            log::debug(format_args!("session {}: {why}", session.shown()));
         }
         session.sender.stop();
-        if let Err(error) = self.prepare_spare() {
-            log::error(format_args!("{error}"));
+        self.prepare_or_log(&session.offer);
+    }
+
+    /// Ends the sessions that nobody has used for long; says when to look again.
+    pub fn end_idle_sessions(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        let sessions: Vec<_> = self.state().sessions.values().flatten().cloned().collect();
+        let mut next = None;
+        for session in sessions {
+            let Some(left) = session.connected().1 else { continue };
+            let due = left + self.options.session_idle;
+            if due <= now {
+                self.close_session(&session, "nobody has used the session for long");
+            } else {
+                next = Some(next.map_or(due, |next: Instant| next.min(due)));
+            }
         }
+        next
     }
 
     /// The spare, or a server started now.
-    fn take_server(self: &Arc<Self>) -> Result<Arc<Server>, Error> {
-        let spare = self.state().spare.take();
-        spare.map_or_else(|| self.start_server(), Ok)
+    fn take_server(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<Arc<Server>, Error> {
+        let spare = offer.state().spare.take();
+        spare.map_or_else(|| self.start_server(offer), Ok)
     }
 
-    /// Starts a server ahead for the next session, unless there is one or another thread is about to.
+    /// As [`House::prepare`]; what goes wrong is logged and tried again.
+    pub fn prepare_or_log(self: &Arc<Self>, offer: &Arc<Offer>) {
+        if let Err(error) = self.prepare(offer) {
+            log::error(format_args!("'{}': {error}", offer.shown()));
+        }
+    }
+
+    /// Starts the server that all sessions share, or the next session's, unless there is one or another thread is
+    /// about to.
     ///
     /// # Errors
-    /// The command cannot be started.
-    pub fn prepare_spare(self: &Arc<Self>) -> Result<(), Error> {
+    /// It cannot be started.
+    pub fn prepare(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<(), Error> {
+        let is_full = {
+            let state = self.state();
+            state.stopping || state.sessions.len() >= self.options.sessions && offer.shared.is_none()
+        };
         {
-            let mut state = self.state();
-            let full = state.sessions.len() >= self.options.sessions;
-            if state.stopping || state.preparing || state.spare.is_some() || full {
+            let mut state = offer.state();
+            let there = state.spare.is_some() || offer.shared.as_ref().is_some_and(|shared| shared.has_server());
+            let waits = state.due.is_some_and(|due| due > Instant::now());
+            if is_full || state.removed || state.preparing || there || waits || !offer.is_prepared() {
                 return Ok(());
             }
             state.preparing = true;
         }
-        let started = self.start_server();
-        let mut state = self.state();
+        let started = self.start_server(offer);
+        let mut state = offer.state();
         state.preparing = false;
-        state.spare = Some(started?);
+        let server = started?;
+        if offer.shared.is_none() && !matches!(server.owner.get(), Of::Ended) {
+            state.spare = Some(server);
+        }
         Ok(())
     }
 
-    fn start_server(self: &Arc<Self>) -> Result<Arc<Server>, Error> {
-        let limits = child::Limits {
-            line_bytes: self.options.limits.body_bytes,
-            waiting_bytes: self.options.limits.stream_bytes,
-            stop_timeout: self.options.stop_timeout,
+    fn start_server(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<Arc<Server>, Error> {
+        let owner = Owner::new(offer.shared.clone().map_or(Of::Nobody, Of::Shared));
+        let link = self.link(offer, &owner).and_then(|link| self.keep_server(offer, owner, link));
+        let now = Instant::now();
+        match &link {
+            Ok(_) => offer.state().started(now),
+            Err(error) => {
+                offer.state().failed(&error.to_string(), now);
+                if let Some(shared) = &offer.shared {
+                    shared.lose(&error.to_string());
+                }
+                let _ = self.notices.send(Notice::Changed);
+            }
+        }
+        link
+    }
+
+    fn link(&self, offer: &Offer, owner: &Arc<Owner>) -> Result<Link, Error> {
+        match (&offer.server.target, &offer.client) {
+            (Target::Command(command), _) => command.start(child::Limits {
+                line_bytes: self.options.limits.body_bytes,
+                waiting_bytes: self.options.limits.stream_bytes,
+                stop_timeout: self.options.stop_timeout,
+            }),
+            (Target::Remote(_), Some(client)) => {
+                let owner = owner.clone();
+                let deliver = move |message| owner.get().deliver(message);
+                Ok(remote::link(client.clone(), Arc::new(deliver), self.options.open_requests))
+            }
+            (Target::Remote(_), None) => Err(Error::Failed("there is no way to it".into())),
+        }
+    }
+
+    /// From here on the stop knows of the server, and waits for it.
+    fn keep_server(self: &Arc<Self>, offer: &Arc<Offer>, owner: Arc<Owner>, link: Link) -> Result<Arc<Server>, Error> {
+        let Link { sender, receiver } = link;
+        let server = {
+            let mut state = self.state();
+            if state.stopping {
+                return Err(Error::Failed(STOPPING.into())); // dropping the link ends the process
+            }
+            state.next += 1;
+            let server = Arc::new(Server { number: state.next, sender, owner });
+            state.servers.insert(server.number, (offer.clone(), server.clone()));
+            server
         };
-        let Some(Target::Command(command)) = self.options.servers.first().map(|server| &server.target) else {
-            return Err(Error::Failed("this version serves one command".into()));
-        };
-        let Link { sender, receiver } = command.start(limits)?;
-        let number = self.count_server(&sender)?; // dropping the link ends the process
-        let server = Arc::new(Server::new(sender, number));
         let thread = {
-            let (house, server) = (self.clone(), server.clone());
-            let listen = move || house.listen(&server, receiver);
+            let (house, offer, server) = (self.clone(), offer.clone(), server.clone());
+            let listen = move || house.listen(&offer, &server, receiver);
             thread::Builder::new().name("server".into()).stack_size(STACK_BYTES).spawn(listen)
         };
         let thread = thread.map_err(|error| {
-            self.discount_server(number);
+            self.discount_server(server.number);
             Error::Failed(format!("cannot start a thread for the server: {}", log::cause(&error)))
         })?;
         let mut state = self.state();
@@ -250,94 +342,132 @@ impl House {
         for thread in ended {
             let _ = thread.join();
         }
+        if let Some(shared) = &offer.shared {
+            shared.begin(server.sender.clone());
+        }
         Ok(server)
     }
 
-    /// From here on the stop knows of the server, and waits for it.
-    fn count_server(&self, sender: &Arc<dyn Sender>) -> Result<u64, Error> {
-        let mut state = self.state();
-        if state.stopping {
-            return Err(Error::Failed(STOPPING.into()));
-        }
-        state.next += 1;
-        let number = state.next;
-        state.senders.insert(number, sender.clone());
-        Ok(number)
-    }
-
     fn discount_server(&self, number: u64) {
-        self.state().senders.remove(&number);
-        let _ = self.notices.send(Notice::ServerGone);
+        self.state().servers.remove(&number);
+        let _ = self.notices.send(Notice::Changed);
     }
 
     /// Hands on what a server says, on the server's own thread, until it has ended.
-    fn listen(&self, server: &Server, mut receiver: Box<dyn Receiver>) {
-        let mut session = None;
+    fn listen(self: &Arc<Self>, offer: &Arc<Offer>, server: &Arc<Server>, mut receiver: Box<dyn Receiver>) {
+        let mut owner = Of::Nobody;
         let how = loop {
             match receiver.recv() {
                 Event::Message(message) => {
-                    session = session.or_else(|| server.session());
-                    match &session {
-                        Some(session) => session.deliver(&message),
-                        None => log::debug(format_args!("the server spoke before it was asked: {message:?}")),
+                    if matches!(owner, Of::Nobody) {
+                        owner = server.owner.get();
+                        offer.state().succeeded();
                     }
+                    owner.deliver(message);
                 }
                 Event::Ended(how) => break how,
             }
         };
-        let owner = server.end();
-        let mut state = self.state();
-        if state.spare.as_ref().is_some_and(|spare| spare.number == server.number) {
-            state.spare = None;
-        }
-        let stopping = state.stopping;
-        // A session that is known still has not ended by its client's doing, but by its server's.
-        let known = match &owner {
-            Of::Session(session) => state.sessions.remove(&session.id).is_some(),
-            Of::Nobody => true,
-            Of::Ended => false,
-        };
-        drop(state);
+        drop(owner);
+        self.end_server(offer, server, &how);
+        self.discount_server(server.number);
+    }
+
+    /// A server has ended: its sessions learn it.
+    fn end_server(self: &Arc<Self>, offer: &Arc<Offer>, server: &Server, how: &str) {
+        let owner = server.owner.end();
+        let stopping = self.state().stopping;
         match owner {
             Of::Session(session) => {
+                // A session that is known still has not ended by its client's doing, but by its server's.
+                let known = self.state().sessions.remove(&session.id).is_some();
                 if known && !stopping {
                     log::warning(format_args!("session {}: {how}", session.shown()));
+                    offer.state().last_error = Some(how.to_owned());
                 } else {
                     log::debug(format_args!("session {}: {how}", session.shown()));
                 }
-                session.end(&if stopping { format!("{STOPPING}: {how}") } else { how });
+                session.end(&if stopping { format!("{STOPPING}: {how}") } else { how.to_owned() });
+                self.prepare_or_log(offer);
             }
-            Of::Nobody if !stopping => log::warning(format_args!("{how} before a client came")),
-            Of::Nobody | Of::Ended => {}
+            Of::Nobody => {
+                let mut state = offer.state();
+                state.spare = state.spare.take().filter(|spare| spare.number != server.number);
+                if !stopping && !state.removed {
+                    log::warning(format_args!("'{}': {how} before a client came", offer.shown()));
+                    state.failed(how, Instant::now());
+                }
+            }
+            Of::Shared(shared) => {
+                let removed = {
+                    let mut state = offer.state();
+                    if !stopping && !state.removed {
+                        log::warning(format_args!("'{}': {how}", offer.shown()));
+                        state.failed(how, Instant::now());
+                    }
+                    state.removed
+                };
+                shared.lose(&if stopping { format!("{STOPPING}: {how}") } else { how.to_owned() });
+                if removed {
+                    self.end_sessions_of(offer, how);
+                }
+            }
+            Of::Ended => {}
         }
-        self.discount_server(server.number);
+    }
+
+    /// The server that these sessions share is not started again.
+    fn end_sessions_of(self: &Arc<Self>, offer: &Arc<Offer>, why: &str) {
+        let sessions: Vec<_> = self.state().sessions.values().flatten().cloned().collect();
+        for session in sessions.iter().filter(|session| Arc::ptr_eq(&session.offer, offer)) {
+            self.close_session(session, why);
+        }
+    }
+
+    /// Starts what is due again; says when to look next.
+    pub fn look_after_offers(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        let offers = self.state().offers.clone();
+        let mut next: Option<Instant> = None;
+        for offer in offers {
+            if offer.state().due.is_some_and(|due| due <= now) {
+                offer.state().due = None;
+                self.prepare_or_log(&offer);
+            }
+            if offer.shared.as_ref().is_some_and(|shared| shared.is_ready()) {
+                offer.state().succeeded();
+            }
+            next = next.into_iter().chain(offer.state().settle(now)).min();
+        }
+        next
     }
 
     /// Refuses new requests and begins the polite stop of every server.
     pub fn stop_servers(&self) {
-        let senders: Vec<_> = {
+        let (servers, offers) = {
             let mut state = self.state();
             state.stopping = true;
-            state.spare = None;
-            state.senders.values().cloned().collect()
+            (state.servers.values().map(|(_, server)| server.clone()).collect::<Vec<_>>(), state.offers.clone())
         };
-        for sender in senders {
-            sender.stop();
+        for offer in offers {
+            offer.state().spare = None;
+        }
+        for server in servers {
+            server.sender.stop();
         }
     }
 
     /// Kills every server.
     pub fn kill_servers(&self) {
         self.stop_servers();
-        let senders: Vec<_> = self.state().senders.values().cloned().collect();
-        for sender in senders {
-            sender.kill();
+        let servers: Vec<_> = self.state().servers.values().map(|(_, server)| server.clone()).collect();
+        for server in servers {
+            server.sender.kill();
         }
     }
 
     /// Whether every server has ended.
     pub fn is_empty(&self) -> bool {
-        self.state().senders.is_empty()
+        self.state().servers.is_empty()
     }
 
     /// Ends the sessions that are left.
@@ -355,22 +485,9 @@ impl House {
             let _ = thread.join();
         }
     }
-
-    fn status(&self) -> String {
-        let state = self.state();
-        let activity = state.last_activity.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let activity = activity.map_or("null".into(), |since| format!("{:?}", time::rfc3339(since)));
-        let server = if state.senders.is_empty() { "ended" } else { "running" };
-        format!(
-            r#"{{"api_last_activity":{activity},"active_sse_connections":{},"server_instances":{{"default":"{server}"}},"servers":{},"sessions":{},"version":"{}"}}"#,
-            state.sessions.len(),
-            state.senders.len(),
-            state.sessions.len(),
-            env!("CARGO_PKG_VERSION"),
-        )
-    }
 }
 
-fn unavailable(reason: &str) -> Refusal {
+/// A refusal that may not hold for long.
+pub fn unavailable(reason: &str) -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)
 }

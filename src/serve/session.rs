@@ -1,143 +1,480 @@
-//! One client and its server: what passes between them, and what is answered when it cannot pass.
+//! One client: its open requests, its streams, and the way to its server.
+//!
+//! Always: what is decided about a message and what is written of it happen under one lock, so that events reach a
+//! stream in the order of their ids; nothing that can wait is done under it. Nobody sends to the server under it.
 
-use crate::downstream::sse::Stream;
+use super::offer::Offer;
+use crate::downstream::stream::Stream;
 use crate::log;
 use crate::protocol::http::Refusal;
-use crate::protocol::message::{Kind, Message};
+use crate::protocol::message::{INTERNAL_ERROR, Id, Kind, Message};
+use crate::protocol::metrics::Answer;
+use crate::protocol::replay::{Lost, Replay};
 use crate::protocol::session::{self, FromClient, FromServer, StreamId};
+use crate::protocol::sse;
 use crate::upstream::{Sender, Undelivered};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use ureq_proto::http::StatusCode;
-
-/// The client's one stream.
-const STREAM: StreamId = StreamId(0);
 
 /// One client and its server.
 pub struct Session {
+    /// What the client names it by; empty where there are no sessions.
     pub id: String,
-    pub stream: Stream,
+    /// Whose client it is.
+    pub offer: Arc<Offer>,
+    /// The way to its server.
     pub sender: Arc<dyn Sender>,
-    book: Mutex<session::Session>,
+    begun: Instant,
+    book: Mutex<Book>,
 }
 
-/// A server process and whose it is.
-pub struct Server {
-    pub sender: Arc<dyn Sender>,
-    pub number: u64,
-    of: Mutex<Of>,
+/// What a session may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests that may be unanswered at once.
+    pub open_requests: usize,
+    /// Bytes of messages that may wait for a stream.
+    pub waiting_bytes: usize,
+    /// Bytes of events that are kept for a client that lost a stream; 0 where streams are not resumed.
+    pub replay_bytes: usize,
+    /// How long they are kept.
+    pub replay_age: Duration,
 }
 
-/// Whose a server is.
-pub enum Of {
-    /// The spare: nobody's yet.
-    Nobody,
-    Session(Arc<Session>),
-    /// It has ended.
-    Ended,
+struct Book {
+    requests: session::Session,
+    /// Where streams are resumed, and their events have ids.
+    replay: Option<Replay>,
+    channels: HashMap<StreamId, Channel>,
+    streams: u64,
+    /// Since when no client is connected.
+    left: Instant,
+    opening: Opening,
+    /// When each open request came.
+    times: Vec<(Id, Instant)>,
+    ended: bool,
 }
+
+/// How the first request, `initialize`, went.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    Unanswered,
+    Begun,
+    Refused,
+}
+
+/// What one stream is to the session, whether its connection lives or not.
+struct Channel {
+    stream: Option<Arc<Stream>>,
+    /// The client was given an id of an event, so that it can come back.
+    resumable: bool,
+    /// It is an event stream already.
+    begun: bool,
+    /// A new event stream begins with an event that has only an id (2025-11-25).
+    primes: bool,
+    /// The answers to a batch, for a client that takes only JSON.
+    batch: Option<Vec<u8>>,
+}
+
+impl Book {
+    /// The first answer of the server tells whether there is a session.
+    fn note_opening(&mut self, message: &Message) {
+        if self.opening == Opening::Unanswered && matches!(message.kind(), Kind::Response { .. }) {
+            self.opening = if message.is_error() { Opening::Refused } else { Opening::Begun };
+        }
+    }
+}
+
+/// What was missed is never skipped silently.
+fn refuse_resume(lost: Lost) -> Refusal {
+    match lost {
+        Lost::Unknown => Refusal::new(StatusCode::BAD_REQUEST, "the Last-Event-ID is none of this session's"),
+        Lost::Replaced => {
+            let reason =
+                "events behind this Last-Event-ID are not kept any more; --replay-bytes and --replay-age keep more";
+            Refusal::new(StatusCode::GONE, reason)
+        }
+    }
+}
+
+/// Requests whose times are kept; of one more the oldest is forgotten.
+const TIMES: usize = 4096;
+/// The stream of a client that has only one (HTTP+SSE).
+pub const ONLY: StreamId = StreamId(0);
+/// What a client waits before it resumes a stream that broke; it is sent with the first id.
+const RESUME_AFTER: Duration = Duration::from_secs(1);
 
 impl Session {
-    /// A session in which at most `open_requests` requests are unanswered at once.
-    pub fn new(id: &str, stream: Stream, sender: Arc<dyn Sender>, open_requests: usize) -> Self {
-        let mut book = session::Session::new(open_requests, 0); // nothing waits: the stream is always there
-        book.open_general(STREAM);
-        Self { id: id.into(), stream, sender, book: Mutex::new(book) }
+    /// A session whose messages go to `sender`.
+    pub fn new(id: String, offer: Arc<Offer>, sender: Arc<dyn Sender>, limits: Limits) -> Self {
+        let replay = (limits.replay_bytes > 0).then(|| Replay::new(limits.replay_bytes, limits.replay_age));
+        let book = Book {
+            requests: session::Session::new(limits.open_requests, limits.waiting_bytes),
+            replay,
+            channels: HashMap::new(),
+            streams: ONLY.0,
+            left: Instant::now(),
+            opening: Opening::Unanswered,
+            times: Vec::new(),
+            ended: false,
+        };
+        Self { id, offer, sender, begun: Instant::now(), book: Mutex::new(book) }
     }
 
-    fn book(&self) -> MutexGuard<'_, session::Session> {
+    fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The id is a secret of its client; its beginning tells sessions apart.
     pub fn shown(&self) -> &str {
-        &self.id[..6]
+        self.id.get(..6).unwrap_or("-")
     }
 
-    /// Takes a message of the client.
-    pub fn take(&self, message: &Message) -> Result<(), Refusal> {
-        let decision = self.book().from_client(message, STREAM);
-        match decision {
-            FromClient::Forward { .. } => {}
-            FromClient::Drop(why) => {
-                log::debug(format_args!("session {}: {message:?} left out: {why}", self.shown()));
-                return Ok(());
-            }
-            FromClient::Answer(answer) => return self.answer(&answer),
+    /// How many streams are connected, and since when none is.
+    pub fn connected(&self) -> (usize, Option<Instant>) {
+        let mut book = self.book();
+        if let Some(replay) = &mut book.replay {
+            replay.expire(self.begun.elapsed());
         }
+        let connected = book.channels.values().filter(|channel| channel.stream.is_some()).count();
+        (connected, (connected == 0).then_some(book.left))
+    }
+
+    /// Whether the server refused to begin.
+    pub fn is_refused(&self) -> bool {
+        self.book().opening == Opening::Refused
+    }
+
+    /// A request of the client waits for its answer on `stream`. `None`: the session has ended.
+    pub fn open_reply(&self, stream: Arc<Stream>, primes: bool, is_batch: bool) -> Option<StreamId> {
+        let mut book = self.book();
+        if book.ended {
+            return None;
+        }
+        book.streams += 1;
+        let id = StreamId(book.streams);
+        let batch = (is_batch && !stream.takes_events()).then(Vec::new);
+        let channel = Channel { stream: Some(stream), resumable: false, begun: false, primes, batch };
+        book.channels.insert(id, channel);
+        Some(id)
+    }
+
+    /// The client's stream for what belongs to no request; `first` is sent before anything else.
+    /// `None`: the session has ended.
+    pub fn open_general(
+        &self,
+        id: Option<StreamId>,
+        stream: Arc<Stream>,
+        primes: bool,
+        first: &[u8],
+    ) -> Option<StreamId> {
+        let mut book = self.book();
+        if book.ended {
+            return None;
+        }
+        let id = id.unwrap_or_else(|| {
+            book.streams += 1;
+            StreamId(book.streams)
+        });
+        let channel = Channel { stream: Some(stream), resumable: false, begun: false, primes, batch: None };
+        if let Some(Channel { stream: Some(former), .. }) = book.channels.insert(id, channel) {
+            former.replace();
+        }
+        self.become_general(&mut book, id, first);
+        Some(id)
+    }
+
+    fn become_general(&self, book: &mut Book, id: StreamId, first: &[u8]) {
+        if let Some(former) = book.requests.open_general(id).filter(|former| *former != id) {
+            book.requests.close(former);
+            if let Some(replay) = &mut book.replay {
+                replay.end(former);
+            }
+            if let Some(Channel { stream: Some(stream), .. }) = book.channels.remove(&former) {
+                stream.end();
+            }
+        }
+        self.begin(book, id, first);
+        for message in book.requests.held() {
+            self.write(book, id, &message, false);
+        }
+    }
+
+    /// The client comes back to a stream that it lost: what it missed, then what follows.
+    ///
+    /// # Errors
+    /// What it missed is not there any more, or nothing is left to come.
+    pub fn resume(&self, last: &str, stream: &Arc<Stream>) -> Result<StreamId, Refusal> {
+        let mut book = self.book();
+        let now = self.begun.elapsed();
+        let resumed = book.replay.as_mut().map_or(Err(Lost::Unknown), |replay| replay.after(last, now));
+        let resumed = resumed.map_err(refuse_resume)?;
+        if resumed.ended && resumed.events.is_empty() {
+            // A stream that ends at once would be resumed for ever.
+            return Err(Refusal::new(StatusCode::GONE, "nothing follows this Last-Event-ID: its stream has ended"));
+        }
+        let mut events = Vec::new();
+        sse::encode_comment(&mut events, "");
+        for (id, data) in &resumed.events {
+            sse::encode(&mut events, "message", Some(id), data);
+        }
+        stream.send(&events);
+        let id = resumed.stream;
+        if resumed.ended || book.ended {
+            stream.end();
+            return Ok(id);
+        }
+        let is_general = book.requests.open_on(id) == 0;
+        let channel =
+            Channel { stream: Some(stream.clone()), resumable: true, begun: true, primes: false, batch: None };
+        if let Some(Channel { stream: Some(former), .. }) = book.channels.insert(id, channel) {
+            former.replace();
+        }
+        if is_general {
+            self.become_general(&mut book, id, b"");
+        }
+        Ok(id)
+    }
+
+    /// The connection of a stream is over. What can be resumed lives on.
+    pub fn close(&self, id: StreamId, stream: &Arc<Stream>) {
+        let mut book = self.book();
+        book.left = Instant::now();
+        let is_general = book.requests.open_on(id) == 0;
+        let Some(channel) = book.channels.get_mut(&id) else { return };
+        if !channel.stream.as_ref().is_some_and(|known| Arc::ptr_eq(known, stream)) {
+            return; // another one has taken its place
+        }
+        channel.stream = None;
+        let resumable = channel.resumable;
+        if is_general || !resumable {
+            book.channels.remove(&id);
+            book.requests.close(id);
+        }
+        if let Some(replay) = book.replay.as_mut().filter(|_| !resumable) {
+            replay.end(id);
+        }
+    }
+
+    /// Nothing was said on this stream for long: it becomes an event stream, so that nobody cuts it.
+    pub fn quiet(&self, id: StreamId) {
+        let mut book = self.book();
+        if book.channels.get(&id).is_some_and(|channel| !channel.begun) {
+            self.begin(&mut book, id, b"");
+        }
+    }
+
+    /// Begins the event stream, unless it has begun.
+    fn begin(&self, book: &mut Book, id: StreamId, first: &[u8]) {
+        let Book { channels, replay, .. } = book;
+        let Some(channel) = channels.get_mut(&id) else { return };
+        let Some(stream) = channel.stream.as_ref().filter(|stream| stream.takes_events()) else { return };
+        let mut events = first.to_vec();
+        if !channel.begun {
+            channel.begun = true;
+            match replay {
+                Some(replay) if channel.primes => {
+                    sse::encode_retry(&mut events, RESUME_AFTER);
+                    sse::encode_priming(&mut events, &replay.prime(id, self.begun.elapsed()));
+                    channel.resumable = true;
+                }
+                _ => sse::encode_comment(&mut events, ""),
+            }
+        }
+        stream.send(&events);
+    }
+
+    /// Takes messages of the client; answers to them are due on `stream`.
+    pub fn take(&self, messages: &[Message], stream: StreamId) -> Result<(), Refusal> {
+        // All are known to be open before the first can be answered: the answer to the last ends the stream.
+        let decisions = self.decide(messages, stream);
+        let mut refused = Ok(());
+        for (message, decision) in messages.iter().zip(decisions) {
+            match decision {
+                FromClient::Forward { .. } => refused = refused.and(self.forward(message, stream)),
+                FromClient::Drop(why) => {
+                    log::debug(format_args!("session {}: {message:?} left out: {why}", self.shown()));
+                }
+                FromClient::Answer(_) => {} // is written already
+            }
+        }
+        refused
+    }
+
+    fn decide(&self, messages: &[Message], stream: StreamId) -> Vec<FromClient> {
+        let mut book = self.book();
+        let mut decisions = Vec::with_capacity(messages.len());
+        for message in messages {
+            self.count_taken(&mut book, message);
+            decisions.push(book.requests.from_client(message, stream));
+        }
+        for decision in &decisions {
+            match decision {
+                FromClient::Forward { finished: Some(finished) } => Self::finish(&mut book, *finished),
+                FromClient::Answer(answer) => self.answer(&mut book, stream, answer),
+                FromClient::Forward { finished: None } | FromClient::Drop(_) => {}
+            }
+        }
+        decisions
+    }
+
+    fn forward(&self, message: &Message, stream: StreamId) -> Result<(), Refusal> {
         let why = match self.sender.send(message) {
             Ok(()) => return Ok(()),
             Err(Undelivered::Gone(why)) => why,
             Err(Undelivered::Full) => "the server does not read what it is sent".into(),
         };
-        let answer = self.book().undelivered(message, &why);
-        match (answer, message.kind()) {
-            (Some(answer), _) => self.answer(&answer),
+        let mut book = self.book();
+        match (book.requests.undelivered(message, &why), message.kind()) {
+            (Some(answer), _) => {
+                self.answer(&mut book, stream, &answer);
+                Ok(())
+            }
             (None, Kind::Request { .. }) => Ok(()), // the end of the server has answered it already
             (None, _) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &why)),
         }
     }
 
-    /// Answers a request on the stream, or in place of it when the stream is over.
-    fn answer(&self, answer: &Message) -> Result<(), Refusal> {
-        if self.stream.send(answer) {
-            return Ok(());
-        }
-        Err(Refusal::new(StatusCode::NOT_FOUND, "the session has ended"))
+    /// Answers a request in place of the server.
+    fn answer(&self, book: &mut Book, stream: StreamId, answer: &Message) {
+        self.count_sent(book, answer, true);
+        let last = stream != ONLY && book.requests.open_on(stream) == 0;
+        self.write(book, stream, answer, last);
     }
 
-    /// Takes a message of the server.
-    pub fn deliver(&self, message: &Message) {
-        let decision = self.book().from_server(message);
-        match decision {
-            FromServer::Deliver { .. } => {
-                self.stream.send(message);
+    fn count_taken(&self, book: &mut Book, message: &Message) {
+        self.offer.metrics.received(message.bytes().len());
+        if let Kind::Request { id, method } = message.kind() {
+            self.offer.metrics.asked(method);
+            if book.times.len() >= TIMES {
+                book.times.remove(0);
             }
-            FromServer::Hold | FromServer::Refuse(_) => {} // not while there is a general stream
+            book.times.push((id.clone(), Instant::now()));
+        }
+    }
+
+    fn count_sent(&self, book: &mut Book, message: &Message, is_ours: bool) {
+        self.offer.metrics.sent(message.bytes().len());
+        let Kind::Response { id: Some(id) } = message.kind() else { return };
+        let Some(at) = book.times.iter().position(|(known, _)| known.may_be(id)) else { return };
+        let (_, began) = book.times.swap_remove(at);
+        let answer = match (is_ours, message.is_error()) {
+            (true, _) => Answer::OwnError,
+            (false, true) => Answer::Error,
+            (false, false) => Answer::Result,
+        };
+        self.offer.metrics.answered(answer, began.elapsed());
+    }
+
+    /// Nothing is owed on this stream any more.
+    fn finish(book: &mut Book, id: StreamId) {
+        if let Some(replay) = &mut book.replay {
+            replay.end(id);
+        }
+        if let Some(Channel { stream: Some(stream), .. }) = book.channels.remove(&id) {
+            stream.end();
+        }
+    }
+
+    /// Takes a message of the server; gives what the server is to be answered, if it asked in vain.
+    #[must_use]
+    pub fn deliver(&self, message: &Message) -> Option<Message> {
+        let mut book = self.book();
+        match book.requests.from_server(message) {
+            FromServer::Deliver { stream, last } => {
+                book.note_opening(message);
+                self.count_sent(&mut book, message, false);
+                let asks = matches!(message.kind(), Kind::Request { .. });
+                let sent = self.write(&mut book, stream, message, last && stream != ONLY);
+                let id = message.id().filter(|_| asks && !sent)?;
+                let refusal = Message::error(Some(id), INTERNAL_ERROR, "the client cannot be asked on this connection");
+                book.requests.from_client(&refusal, stream); // it counts as the client's
+                Some(refusal)
+            }
+            FromServer::Hold => None,
+            FromServer::Refuse(answer) => Some(answer),
             FromServer::Drop(why) => {
                 log::debug(format_args!("session {}: {message:?} left out: {why}", self.shown()));
+                None
             }
         }
     }
 
-    /// The session is over: what is open is answered, and the stream ends.
-    pub fn end(&self, why: &str) {
-        let answers = self.book().lose(why);
-        for (_, answer) in &answers {
-            self.stream.send(answer);
+    /// Writes a message to a stream, in the form that fits; says whether the client has it or can still get it.
+    fn write(&self, book: &mut Book, id: StreamId, message: &Message, last: bool) -> bool {
+        let Some(channel) = book.channels.get_mut(&id) else { return false };
+        if last
+            && channel.batch.is_none()
+            && channel.stream.as_ref().is_some_and(|stream| stream.answer(message.bytes()))
+        {
+            book.channels.remove(&id);
+            return true;
         }
-        self.stream.end();
-    }
-}
-
-impl Server {
-    /// A server that is nobody's yet.
-    pub fn new(sender: Arc<dyn Sender>, number: u64) -> Self {
-        Self { sender, number, of: Mutex::new(Of::Nobody) }
-    }
-
-    /// The server has ended; says whose it was.
-    pub fn end(&self) -> Of {
-        std::mem::replace(&mut *self.of(), Of::Ended)
-    }
-
-    fn of(&self) -> MutexGuard<'_, Of> {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes it the server of `session`; says whether it was still there to be had.
-    pub fn give_to(&self, session: &Arc<Session>) -> bool {
-        let mut of = self.of();
-        let free = matches!(*of, Of::Nobody);
-        if free {
-            *of = Of::Session(session.clone());
+        if channel.batch.is_some() {
+            return Self::collect(book, id, message, last);
         }
-        free
+        if !channel.begun {
+            self.begin(book, id, b"");
+        }
+        let Book { channels, replay, .. } = book;
+        let Some(channel) = channels.get_mut(&id) else { return false };
+        let there = channel.stream.as_ref().filter(|stream| stream.takes_events());
+        let mut sent = false;
+        if there.is_some() || channel.resumable {
+            let event = replay.as_mut().map(|replay| replay.keep(id, message.bytes(), self.begun.elapsed()));
+            if let Some(stream) = there {
+                let mut bytes = Vec::with_capacity(message.bytes().len() + 64);
+                sse::encode(&mut bytes, "message", event.as_deref(), message.bytes());
+                sent = stream.send(&bytes);
+            }
+            channel.resumable |= sent && event.is_some();
+            sent |= channel.resumable;
+        }
+        if last {
+            Self::finish(book, id);
+        }
+        sent
     }
 
-    pub fn session(&self) -> Option<Arc<Session>> {
-        match &*self.of() {
-            Of::Session(session) => Some(session.clone()),
-            Of::Nobody | Of::Ended => None,
+    /// Keeps an answer until all of its batch are there. Nothing else can be told to a client that takes only JSON.
+    fn collect(book: &mut Book, id: StreamId, message: &Message, last: bool) -> bool {
+        let Some(channel) = book.channels.get_mut(&id) else { return false };
+        let Some(batch) = &mut channel.batch else { return false };
+        let is_answer = matches!(message.kind(), Kind::Response { .. });
+        if is_answer {
+            batch.push(if batch.is_empty() { b'[' } else { b',' });
+            batch.extend_from_slice(message.bytes());
         }
+        if last {
+            batch.push(b']');
+            if let Some(stream) = &channel.stream {
+                stream.answer(batch);
+            }
+            book.channels.remove(&id);
+        }
+        is_answer
+    }
+
+    /// The session is over: what is open is answered, and the streams end. Says whether it was not over before.
+    pub fn end(&self, why: &str) -> bool {
+        let mut book = self.book();
+        if std::mem::replace(&mut book.ended, true) {
+            return false;
+        }
+        let answers = book.requests.lose(why);
+        for (at, (id, answer)) in answers.iter().enumerate() {
+            let last = *id != ONLY && answers[at + 1..].iter().all(|(later, _)| later != id);
+            self.count_sent(&mut book, answer, true);
+            self.write(&mut book, *id, answer, last);
+        }
+        for channel in book.channels.values() {
+            if let Some(stream) = &channel.stream {
+                stream.end();
+            }
+        }
+        book.channels.retain(|id, _| *id == ONLY);
+        true
     }
 }

@@ -41,6 +41,11 @@ pub trait Sender: Send + Sync {
     /// Begins the polite stop and returns at once. The receiver drives it and says [`Event::Ended`] at its end.
     fn stop(&self);
 
+    /// The process, where there is one.
+    fn pid(&self) -> Option<u32> {
+        None
+    }
+
     /// Skips the waits of the polite stop; what is left of the server is killed now.
     fn kill(&self);
 }

@@ -160,6 +160,8 @@ impl Raw {
         assert!(length == 0 || kind.as_deref() == Some("application/json"), "a body of type {kind:?}");
         let body = if bodiless { Vec::new() } else { self.take(length) };
         headers.sort();
+        // What is true now is not to be kept.
+        headers.retain(|(name, value)| (&**name, &**value) != ("cache-control", "no-store"));
         let others: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         let close = connection.map_or("", |word| if word == "close" { "close" } else { "keep-alive" });
         let parts = [&status[..3], close, &others.join(", "), &shown(&body)];
@@ -198,7 +200,7 @@ fn shown(body: &[u8]) -> String {
     let error = text.strip_prefix(r#"{"jsonrpc":"2.0","id":null,"error":{"code":"#);
     match error.and_then(|rest| rest.strip_suffix(r#""}}"#)?.split_once(r#","message":""#)) {
         Some((code, reason)) => format!("{code} {}", reason.replace("\\\"", "\"")),
-        None if text.starts_with(r#"{"api_last_activity":"#) => "{status}".into(),
+        None if text.contains(r#""api_last_activity":"#) => "{status}".into(),
         None => text,
     }
 }

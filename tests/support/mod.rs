@@ -8,7 +8,9 @@
 #![allow(clippy::print_stderr, reason = "what a failed test shows")]
 
 pub mod client;
+pub mod http;
 pub mod namespace;
+pub mod puppet;
 pub mod remote;
 pub mod served;
 pub mod streamable;

@@ -93,6 +93,12 @@ impl Served {
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
+    /// The folder of the servers' notes.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// How many notes there are whose names begin with `prefix`.
     #[must_use]
     pub fn notes(&self, prefix: &str) -> usize {

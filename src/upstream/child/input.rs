@@ -83,6 +83,10 @@ impl Sender for Shared {
         }
     }
 
+    fn pid(&self) -> Option<u32> {
+        Some(self.pid)
+    }
+
     fn stop(&self) {
         self.ask(stop::POLITELY);
     }

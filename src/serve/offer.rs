@@ -1,0 +1,133 @@
+//! One server as it is offered: under which name, how it is started, and how it is doing.
+//!
+//! ```text
+//!             started                    lived for a while, or answered
+//!   Waiting ───────────▶ Starting ─────────────────────────────────────▶ Running
+//!      ▲                    │ ended                                        │ ended
+//!      └──── after a delay ─┴──────────────────────────────────────────────┘
+//! ```
+//!
+//! Where each session has a server of its own, the server that is started ahead, the spare, shows how it is doing.
+
+use super::server::Server;
+use super::shared::Shared;
+use crate::config::{self, Target};
+use crate::error::Error;
+use crate::protocol::metrics::Metrics;
+use crate::protocol::retry::Retry;
+use crate::upstream::http::Client;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// One server as it is offered.
+pub struct Offer {
+    /// What it is.
+    pub server: config::Server,
+    /// What reaches it, where it is remote.
+    pub client: Option<Arc<Client>>,
+    /// What its sessions share, where they share a server.
+    pub shared: Option<Arc<Shared>>,
+    /// What is counted.
+    pub metrics: Metrics,
+    state: Mutex<State>,
+}
+
+/// How it is doing.
+pub struct State {
+    /// It is not offered any more.
+    pub removed: bool,
+    /// The server for the next session.
+    pub spare: Option<Arc<Server>>,
+    /// Whether a server is being started.
+    pub preparing: bool,
+    /// How often a server was started in place of one that had ended by itself.
+    pub restarts: u64,
+    /// Why the last server ended, or did not start; what follows it has not shown yet that it is better.
+    pub failure: Option<String>,
+    /// The last of all failures, for those who look later.
+    pub last_error: Option<String>,
+    /// When the next server is due.
+    pub due: Option<Instant>,
+    started: Option<Instant>,
+    retry: Retry,
+}
+
+/// A server that has lived for so long has been started well.
+const SETTLED: Duration = Duration::from_secs(2);
+/// The delay before a server is started again, and the longest one.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+impl Offer {
+    /// An offer of which nothing runs yet.
+    ///
+    /// # Errors
+    /// What is remote cannot be reached as it was said.
+    pub fn new(server: config::Server, shared: Option<Arc<Shared>>) -> Result<Self, Error> {
+        let client = match &server.target {
+            Target::Remote(remote) => Some(Arc::new(Client::new(remote.clone())?)),
+            Target::Command(_) => None,
+        };
+        let state = State {
+            removed: false,
+            spare: None,
+            preparing: false,
+            restarts: 0,
+            failure: None,
+            last_error: None,
+            due: None,
+            started: None,
+            retry: Retry::new(RETRY.0, RETRY.1),
+        };
+        Ok(Self { server, client, shared, metrics: Metrics::default(), state: Mutex::new(state) })
+    }
+
+    /// How it is doing.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its name, or a word for the one that has none.
+    pub fn shown(&self) -> &str {
+        self.server.name.as_deref().unwrap_or("default")
+    }
+
+    /// Whether a server is started before anybody asks for one.
+    pub fn is_prepared(&self) -> bool {
+        self.shared.is_some() || matches!(self.server.target, Target::Command(_))
+    }
+}
+
+impl State {
+    /// A server was started.
+    pub fn started(&mut self, now: Instant) {
+        if self.failure.is_some() {
+            self.restarts += 1;
+        }
+        self.started = Some(now);
+        self.due = None;
+    }
+
+    /// A server ended by itself, or did not start: the next one is due later.
+    pub fn failed(&mut self, why: &str, now: Instant) {
+        self.failure = Some(why.to_owned());
+        self.last_error = self.failure.clone();
+        self.started = None;
+        self.due = (!self.removed).then(|| now + self.retry.next());
+    }
+
+    /// A server has answered.
+    pub fn succeeded(&mut self) {
+        self.failure = None;
+        self.retry.reset();
+    }
+
+    /// When this offer wants to be looked at again; what is due is `due` already.
+    pub fn settle(&mut self, now: Instant) -> Option<Instant> {
+        let settled = self.started.map(|started| started + SETTLED).filter(|_| self.failure.is_some());
+        if settled.is_some_and(|at| at <= now) {
+            self.succeeded();
+            return self.due;
+        }
+        self.due.into_iter().chain(settled).min()
+    }
+}

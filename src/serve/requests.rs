@@ -1,0 +1,294 @@
+//! What one connection's requests do: each is answered here, on the connection's own thread.
+//!
+//! `/sse` and `/messages/` are HTTP+SSE (MCP 2024-11-05), `/mcp` is Streamable HTTP (2025-03-26 and later).
+
+use super::house::{House, STOPPING, unavailable};
+use super::offer::Offer;
+use super::session::{ONLY, Session};
+use super::status;
+use crate::downstream::http::{Broken, Connection, Response};
+use crate::downstream::stream::{Form, Over, Stream};
+use crate::log;
+use crate::protocol::head::{Body, Head};
+use crate::protocol::http::{self, Action, Asked, Refusal, Revision, endpoint, route};
+use crate::protocol::message::{INVALID_REQUEST, Kind, Message};
+use crate::protocol::session::StreamId;
+use crate::protocol::{share, sse};
+use std::sync::Arc;
+use std::time::SystemTime;
+use ureq_proto::http::{HeaderName, HeaderValue, Request, StatusCode, Version};
+
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// What became of a request.
+enum Outcome {
+    /// It was read to its end; this is the answer.
+    Answer(Response),
+    /// It is refused, and its body may not have been read.
+    Refuse(Refusal),
+    /// It was answered by a stream; says whether the connection goes on.
+    Streamed(bool),
+    /// The client is gone.
+    Gone,
+}
+
+/// One request, without its body.
+struct Asking<'a> {
+    house: &'a Arc<House>,
+    request: &'a Request<()>,
+    close: bool,
+}
+
+/// Serves one connection until it ends.
+pub fn serve(house: &Arc<House>, mut connection: Connection) {
+    while let Some(Head { request, body, close }) = connection.next_head() {
+        let asking = Asking { house, request: &request, close };
+        let outcome = asking.check().map_or_else(Outcome::Refuse, |asked| asking.act(asked, &mut connection, body));
+        match outcome {
+            Outcome::Answer(response) => {
+                if response.status.as_u16() >= 400 {
+                    house.refusals.refused(response.status.as_u16());
+                }
+                if !connection.respond(&asking.with_cors(response), request.method(), close) {
+                    return;
+                }
+            }
+            Outcome::Refuse(refusal) => {
+                house.refusals.refused(refusal.status.as_u16());
+                return connection.refuse_with(&asking.with_cors(Response::from(&refusal)), request.method());
+            }
+            Outcome::Streamed(true) => {}
+            Outcome::Streamed(false) | Outcome::Gone => return,
+        }
+    }
+}
+
+impl From<Refusal> for Outcome {
+    /// A refusal of a request that was read to its end.
+    fn from(refusal: Refusal) -> Self {
+        Self::Answer(Response::from(&refusal))
+    }
+}
+
+impl Asking<'_> {
+    fn check(&self) -> Result<Asked, Refusal> {
+        let stopping = {
+            let mut state = self.house.state();
+            state.last_activity = Some(SystemTime::now());
+            state.stopping
+        };
+        if stopping {
+            return Err(unavailable(STOPPING));
+        }
+        route(self.request, &self.house.rules).map_err(|refusal| self.house.explain_not_found(refusal))
+    }
+
+    fn with_cors(&self, mut response: Response) -> Response {
+        response.headers.extend(self.house.rules.cors(self.request));
+        response
+    }
+
+    fn act(&self, asked: Asked, connection: &mut Connection, body: Body) -> Outcome {
+        let server = asked.server.as_deref();
+        let done = match asked.action {
+            Action::OpenSession => self.open_sse(connection, server),
+            Action::Listen { session, revision, last_event_id } => {
+                let primes = revision.is_some_and(Revision::knows_priming);
+                self.listen(connection, server, &session, primes, last_event_id.as_deref())
+            }
+            action => match connection.read_body(body) {
+                Ok(body) => Ok(self.act_with(server, action, connection, body)),
+                Err(Broken::Gone) => Ok(Outcome::Gone),
+                Err(Broken::Refused(refusal)) => Err(refusal),
+            },
+        };
+        done.unwrap_or_else(Outcome::Refuse)
+    }
+
+    fn act_with(&self, server: Option<&str>, action: Action, connection: &mut Connection, body: Vec<u8>) -> Outcome {
+        let done = match action {
+            Action::Post { session } => self.post_sse(server, &session, body),
+            Action::Message { session, revision, takes_json, takes_events } => {
+                let primes = revision.is_some_and(Revision::knows_priming);
+                let form = self.form(takes_json, takes_events);
+                self.post(connection, server, session.as_deref(), form, primes, body)
+            }
+            Action::EndSession { session } => self.end_session(server, &session),
+            Action::Preflight => {
+                let headers = self.house.rules.preflight(self.request);
+                Ok(Outcome::Answer(Response { headers, ..Response::empty(StatusCode::NO_CONTENT) }))
+            }
+            Action::Health => Ok(Outcome::Answer(status::health(self.house))),
+            Action::Metrics => Ok(Outcome::Answer(status::metrics(self.house))),
+            Action::Status | Action::OpenSession | Action::Listen { .. } => {
+                Ok(Outcome::Answer(status::status(self.house)))
+            }
+        };
+        done.unwrap_or_else(Outcome::from)
+    }
+
+    fn form(&self, json: bool, events: bool) -> Form {
+        Form { json, events, close: self.close, old: self.request.version() == Version::HTTP_10, reply: true }
+    }
+
+    fn stream(&self, connection: &mut Connection, form: Form, id: Option<&str>) -> Result<Arc<Stream>, Refusal> {
+        let mut headers = self.house.rules.cors(self.request);
+        if let Some(id) = id.and_then(|id| HeaderValue::from_str(id).ok()) {
+            headers.push((SESSION_ID, id));
+        }
+        let stream = Stream::new(connection, &self.house.options.limits, form, &headers);
+        stream.map(Arc::new).map_err(|_| unavailable("no descriptor is left for a stream"))
+    }
+
+    fn offer(&self, name: Option<&str>) -> Result<Arc<Offer>, Refusal> {
+        let unknown = || self.house.explain_not_found(Refusal::new(StatusCode::NOT_FOUND, "there is no such server"));
+        self.house.find_offer(name).ok_or_else(unknown)
+    }
+
+    fn session(&self, server: Option<&str>, id: &str) -> Result<Arc<Session>, Refusal> {
+        let unknown = || Refusal::new(StatusCode::NOT_FOUND, "there is no such session, or it has ended");
+        self.house.find_session(server, id).ok_or_else(unknown)
+    }
+
+    /// HTTP+SSE: a new session, whose end is that of this stream.
+    fn open_sse(&self, connection: &mut Connection, server: Option<&str>) -> Result<Outcome, Refusal> {
+        let (house, offer) = (self.house, self.offer(server)?);
+        let form = Form { reply: false, close: true, ..self.form(false, true) };
+        let stream = self.stream(connection, form, None)?;
+        let session = house.open_session(&offer, false)?;
+        let prefix = connection.peer().map_or_else(String::new, |peer| http::prefix(self.request, &house.rules, peer));
+        let mut events = Vec::new();
+        sse::encode(&mut events, "endpoint", None, endpoint(&prefix, server, &session.id).as_bytes());
+        if session.open_general(Some(ONLY), stream.clone(), false, &events).is_none() {
+            stream.end();
+        }
+        house.prepare_or_log(&offer);
+        let over = stream.run(|| ());
+        let why = if over == Over::Gone { "the client has gone" } else { "the session has ended" };
+        house.close_session(&session, why);
+        Ok(Outcome::Streamed(false))
+    }
+
+    /// HTTP+SSE: a message of a client for its session; its answer comes on the session's stream.
+    fn post_sse(&self, server: Option<&str>, session: &str, body: Vec<u8>) -> Result<Outcome, Refusal> {
+        let session = self.session(server, session)?;
+        session.take(&Message::parse_all(body)?, ONLY)?;
+        Ok(Outcome::Answer(Response::empty(StatusCode::ACCEPTED)))
+    }
+
+    /// Streamable HTTP: one message or a batch.
+    fn post(
+        &self,
+        connection: &mut Connection,
+        server: Option<&str>,
+        session: Option<&str>,
+        form: Form,
+        primes: bool,
+        body: Vec<u8>,
+    ) -> Result<Outcome, Refusal> {
+        let is_batch = body.trim_ascii_start().first() == Some(&b'[');
+        let messages = Message::parse_all(body)?;
+        if self.house.rules.stateless {
+            return self.post_stateless(connection, &self.offer(server)?, form, is_batch, &messages);
+        }
+        if let Some(id) = session {
+            let session = self.session(server, id)?;
+            return self.exchange(connection, &session, form, primes, is_batch, &messages, None);
+        }
+        if !matches!(&messages[..], [message] if message.id().is_some() && message.method() == Some("initialize")) {
+            let reason = "a session begins with 'initialize'; later requests need its Mcp-Session-Id";
+            return Err(Refusal { code: INVALID_REQUEST, ..Refusal::new(StatusCode::BAD_REQUEST, reason) });
+        }
+        let offer = self.offer(server)?;
+        let session = self.house.open_session(&offer, true)?;
+        self.exchange(connection, &session, form, false, is_batch, &messages, Some(&session.id))
+    }
+
+    /// Hands the client's messages on and keeps the connection until what they ask for is answered. `opens`: the id
+    /// of the session that they open.
+    #[expect(clippy::too_many_arguments, reason = "one call for three kinds of exchange")]
+    fn exchange(
+        &self,
+        connection: &mut Connection,
+        session: &Arc<Session>,
+        form: Form,
+        primes: bool,
+        is_batch: bool,
+        messages: &[Message],
+        opens: Option<&str>,
+    ) -> Result<Outcome, Refusal> {
+        if !messages.iter().any(|message| matches!(message.kind(), Kind::Request { .. })) {
+            session.take(messages, StreamId(u64::MAX))?;
+            return Ok(Outcome::Answer(Response::empty(StatusCode::ACCEPTED)));
+        }
+        let stream = self.stream(connection, form, opens)?;
+        let ended = || Refusal::new(StatusCode::NOT_FOUND, "the session has ended");
+        let id = session.open_reply(stream.clone(), primes, is_batch).ok_or_else(ended)?;
+        if let Err(refusal) = session.take(messages, id) {
+            log::debug(format_args!("session {}: {}", session.shown(), refusal.reason));
+        }
+        if opens.is_some() {
+            self.house.prepare_or_log(&session.offer);
+        }
+        let over = stream.run(|| session.quiet(id));
+        session.close(id, &stream);
+        if opens.is_some() && (over == Over::Gone || session.is_refused()) {
+            // Its client does not know it, or has no use for it.
+            self.house.close_session(session, "the session was not begun");
+        }
+        Ok(Outcome::Streamed(over == Over::Ended && !form.close))
+    }
+
+    /// Where there are no sessions each POST stands alone.
+    fn post_stateless(
+        &self,
+        connection: &mut Connection,
+        offer: &Arc<Offer>,
+        form: Form,
+        is_batch: bool,
+        messages: &[Message],
+    ) -> Result<Outcome, Refusal> {
+        let Some(shared) = &offer.shared else { return Err(unavailable("the server is not shared")) };
+        let limits = self.house.session_limits(false);
+        let make = |sender| Session::new(String::new(), offer.clone(), sender, limits);
+        let session = shared.join(share::Kind::Stateless, make);
+        let (answers, others): (Vec<_>, Vec<_>) =
+            messages.iter().cloned().partition(|message| matches!(message.kind(), Kind::Response { .. }));
+        for answer in answers {
+            // The question came to another connection: its id tells that it is the client's to answer.
+            let _ = session.sender.send(&answer);
+        }
+        let outcome = self.exchange(connection, &session, form, false, is_batch, &others, None);
+        session.end("the connection has ended");
+        session.sender.stop();
+        outcome
+    }
+
+    /// Streamable HTTP: the stream for what belongs to no request, or one that was lost.
+    fn listen(
+        &self,
+        connection: &mut Connection,
+        server: Option<&str>,
+        session: &str,
+        primes: bool,
+        last: Option<&str>,
+    ) -> Result<Outcome, Refusal> {
+        let session = self.session(server, session)?;
+        let form = Form { reply: false, close: true, ..self.form(false, true) };
+        let stream = self.stream(connection, form, None)?;
+        let ended = || Refusal::new(StatusCode::NOT_FOUND, "the session has ended");
+        let id = match last {
+            Some(last) => session.resume(last, &stream)?,
+            None => session.open_general(None, stream.clone(), primes, b"").ok_or_else(ended)?,
+        };
+        stream.run(|| session.quiet(id));
+        session.close(id, &stream);
+        Ok(Outcome::Streamed(false))
+    }
+
+    fn end_session(&self, server: Option<&str>, session: &str) -> Result<Outcome, Refusal> {
+        let session = self.session(server, session)?;
+        self.house.close_session(&session, "the client has ended the session");
+        Ok(Outcome::Answer(Response::empty(StatusCode::NO_CONTENT)))
+    }
+}

@@ -1,0 +1,83 @@
+//! One live server, a process or a connection to something remote, and whose it is.
+
+use super::session::Session;
+use super::shared::Shared;
+use crate::log;
+use crate::protocol::message::Message;
+use crate::upstream::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One live server.
+pub struct Server {
+    /// Ours alone, for as long as the program runs.
+    pub number: u64,
+    /// The way to it.
+    pub sender: Arc<dyn Sender>,
+    /// Whose it is.
+    pub owner: Arc<Owner>,
+}
+
+/// Whose a server is.
+pub struct Owner(Mutex<Of>);
+
+/// Whose a server is.
+#[derive(Clone)]
+pub enum Of {
+    /// The spare: nobody's yet.
+    Nobody,
+    /// One session's.
+    Session(Arc<Session>),
+    /// That of all sessions of its kind.
+    Shared(Arc<Shared>),
+    /// It has ended.
+    Ended,
+}
+
+impl Owner {
+    /// At the beginning a server is nobody's, or everybody's.
+    pub fn new(of: Of) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(of)))
+    }
+
+    fn of(&self) -> MutexGuard<'_, Of> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose it is now.
+    pub fn get(&self) -> Of {
+        self.of().clone()
+    }
+
+    /// Makes it that of `session`; says whether it was still there to be had.
+    pub fn give_to(&self, session: &Arc<Session>) -> bool {
+        let mut of = self.of();
+        let free = matches!(*of, Of::Nobody);
+        if free {
+            *of = Of::Session(session.clone());
+        }
+        free
+    }
+
+    /// The server has ended; says whose it was.
+    pub fn end(&self) -> Of {
+        std::mem::replace(&mut *self.of(), Of::Ended)
+    }
+}
+
+impl Of {
+    /// Hands a message of the server on.
+    pub fn deliver(&self, message: Message) {
+        match self {
+            Self::Session(session) => {
+                if let Some(answer) = session.deliver(&message)
+                    && session.sender.send(&answer).is_err()
+                {
+                    log::debug(format_args!("session {}: the server cannot be answered", session.shown()));
+                }
+            }
+            Self::Shared(shared) => shared.deliver(message),
+            Self::Nobody => log::debug(format_args!("the server spoke before it was asked: {message:?}")),
+            Self::Ended => {}
+        }
+    }
+}
