@@ -23,6 +23,7 @@ def main():
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         install(folder / "python", HERE / "requirements.txt", sys.version, python)
+        install(folder / "python-sdk2", HERE / "requirements-sdk2.txt", sys.version, python)
         install(folder / "node", HERE / "package.json", os.uname().machine, node)
     print(folder)
 
@@ -48,7 +49,7 @@ def python(folder, pins):
 
 
 def node(folder, pins):
-    """The Inspector needs a newer Node.js than many machines have, so one is installed beside it."""
+    """The Inspector and the conformance suite need a newer Node.js than many machines have: one is installed too."""
     shutil.copy(pins, folder)
     quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
     run("npm", "install", "--prefix", folder, *quiet, cwd=folder)
