@@ -2,6 +2,7 @@
 
     feature_server.py           on stdio
     feature_server.py --sse     on the SDK's own HTTP+SSE server, at any free port
+    feature_server.py --http    on its Streamable HTTP server; also --json and --stateless (hosting.py)
 
 Each connection has its own state, so that a test sees at once when two are mixed up.
 """
@@ -14,9 +15,9 @@ import anyio
 from mcp import types
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.lowlevel.helper_types import ReadResourceContents
-from mcp.server.stdio import stdio_server
 from pydantic import AnyUrl
 
+from hosting import host
 from tap import tap, wrap
 
 LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
@@ -224,7 +225,7 @@ def offer_prompts(server):
         return types.Completion(values=[argument.value + "a", *known.values()], total=2, hasMore=False)
 
 
-async def serve(read, write):
+async def serve(read, write, stateless):
     """Runs one connection. Methods that begin with `x/` are unknown to the SDK and answered here: with a
     notification and a request that are just as unknown, and then with everything that came."""
     asked = {}
@@ -232,12 +233,14 @@ async def serve(read, write):
     async def take(message):
         if message.get("method") == "x/ask":
             asked["x-back"] = message
-            await write.send(wrap({"method": "notifications/x", "params": {"seen": True}, "extra": "n"}))
-            await write.send(wrap({"id": "x-back", "method": "x/back", "params": {"deep": [{"er": 1}]}, "extra": "r"}))
+            extra = "extra" in message
+            await write.send(wrap({"method": "notifications/x", "params": {"seen": True}} | ({"extra": "n"} if extra else {})))
+            await write.send(wrap({"id": "x-back", "method": "x/back", "params": {"deep": [{"er": 1}]}} | ({"extra": "r"} if extra else {})))
         elif message.get("id") in asked and "method" not in message:
             question = asked.pop(message["id"])
             result = {"question": question, "back": message}
-            await write.send(wrap({"id": question["id"], "result": result, "extra": {"of": "answer"}}))
+            extra = {"extra": {"of": "answer"}} if "extra" in question else {}
+            await write.send(wrap({"id": question["id"], "result": result} | extra))
         else:
             return False
         return True
@@ -245,31 +248,9 @@ async def serve(read, write):
     server = make_server()
     changes = NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
     async with tap(read, take) as read:
-        await server.run(read, write, server.create_initialization_options(changes, {"x": {"y": 1}}))
-
-
-async def on_stdio():
-    async with stdio_server() as (read, write):
-        await serve(read, write)
-
-
-def on_sse():
-    import uvicorn
-    from mcp.server.sse import SseServerTransport
-    from starlette.applications import Starlette
-    from starlette.responses import Response
-    from starlette.routing import Mount, Route
-
-    transport = SseServerTransport("/messages/")
-
-    async def stream(request):
-        async with transport.connect_sse(request.scope, request.receive, request._send) as (read, write):
-            await serve(read, write)
-        return Response()
-
-    routes = [Route("/sse", stream), Mount("/messages/", app=transport.handle_post_message)]
-    uvicorn.run(Starlette(routes=routes), port=0, access_log=False)
+        options = server.create_initialization_options(changes, {"x": {"y": 1}})
+        await server.run(read, write, options, stateless=stateless)
 
 
 if __name__ == "__main__":
-    on_sse() if sys.argv[1:] == ["--sse"] else anyio.run(on_stdio)
+    host(serve)

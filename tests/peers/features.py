@@ -1,9 +1,11 @@
-"""A client on the Python SDK that uses every feature of feature_server.py over one connection.
+"""A client on the Python SDK, version 1 or 2, that uses every feature of feature_server.py over one connection.
 
     features.py [OPTIONS] sse URL
+    features.py [OPTIONS] http URL
     features.py [OPTIONS] stdio COMMAND [ARGUMENTS…]
 
-Prints `ok NAME` or `FAIL NAME: why` a feature; the status is 0 only if none failed.
+Prints `ok NAME` or `FAIL NAME: why` a feature; the status is 0 only if none failed. features.mjs does the same
+on the TypeScript SDK.
 """
 
 import argparse
@@ -12,15 +14,13 @@ import sys
 import uuid
 
 import anyio
-from mcp import ClientSession, McpError, StdioServerParameters, types
-from mcp.client.sse import sse_client
-from mcp.client.stdio import stdio_client
-from pydantic import AnyUrl
 
-from tap import tap, wrap
+from sdk import MAJOR, Failure, connected, make, types, uri, wire
+from tap import plain, wrap
 
 LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
-COUNTER = AnyUrl("test://counter")
+COUNTER = uri("test://counter")
+UPDATED = "notifications/resources/updated"
 LIMIT_S = 20
 ODD_TEXT = "quote \" backslash \\ tab \t lines \r\n\u2028\u2029\u0085 nul \0 bell \a é 漢 😀 \ufeff </script> data: {}"
 FEATURES = {}
@@ -47,39 +47,55 @@ class Client:
 
     async def call(self, tool, **arguments):
         """The text of a tool's answer."""
-        result = await self.session.call_tool(tool, arguments)
-        text = result.content[0].text
-        check(not result.isError, text)
-        equal(result.structuredContent, {"length": len(text)})
+        result = wire(await self.session.call_tool(tool, arguments))
+        text = result["content"][0]["text"]
+        check(not result.get("isError"), text)
+        equal(result["structuredContent"], {"length": len(text)})
         return text
+
+    async def read(self, name):
+        """The one content of a resource."""
+        return wire(await self.session.read_resource(uri(name)))["contents"][0]
 
     async def until(self, condition):
         """Waits until the condition holds; the limit of the feature is the limit of the wait."""
         while not condition():
             await anyio.sleep(0.01)
 
-    def noted(self, kind):
-        return sum(isinstance(note, kind) for note in self.notes)
+    async def heard(self):
+        """Waits until the server's own requests reach us: the SDK's server drops what it sends before it has our
+        GET stream."""
+        answer = None
+        while answer is None:
+            with anyio.move_on_after(0.5):
+                answer = await self.call("ping")
+
+    def noted(self, method):
+        return self.notes.count(method)
 
     async def on_message(self, message):
-        if isinstance(message, types.ServerNotification):
-            self.notes.append(message.root)
+        method = getattr(getattr(message, "root", message), "method", None)
+        if method:
+            self.notes.append(method)
 
     async def on_log(self, params):
         self.logs.append((params.level, params.logger, params.data))
 
     async def on_sample(self, context, params):
-        equal((params.maxTokens, params.systemPrompt), (7, "Be short."))
-        text = f"{self.word} heard {params.messages[0].content.text}"
-        content = types.TextContent(type="text", text=text)
-        return types.CreateMessageResult(role="assistant", content=content, model="parrot", stopReason="endTurn")
+        params = wire(params)
+        equal((params["maxTokens"], params["systemPrompt"]), (7, "Be short."))
+        content = params["messages"][0]["content"]
+        said = {"type": "text", "text": f"{self.word} heard {content['text']}"}
+        return make(types.CreateMessageResult, role="assistant", content=said, model="parrot", stopReason="endTurn")
 
     async def on_elicit(self, context, params):
-        equal(params.requestedSchema["required"], ["name"])
-        return types.ElicitResult(action="accept", content={"name": f"{params.message} {self.word}"})
+        params = wire(params)
+        equal(params["requestedSchema"]["required"], ["name"])
+        name = f"{params['message']} {self.word}"
+        return make(types.ElicitResult, action="accept", content={"name": name})
 
     async def on_roots(self, context):
-        return types.ListRootsResult(roots=[types.Root(uri=f"file:///{self.word}", name=self.word)])
+        return make(types.ListRootsResult, roots=[{"uri": f"file:///{self.word}", "name": self.word}])
 
     async def take(self, message):
         """Keeps what is unknown to the SDK; answers the server's unknown request."""
@@ -89,6 +105,10 @@ class Client:
                 await self.write.send(wrap({"id": message["id"], "result": {"word": self.word}, "extra": [1]}))
             return True
         return False
+
+
+def names(items):
+    return [item["name"] for item in items]
 
 
 def check(holds, why):
@@ -108,15 +128,15 @@ def shortened(value):
 @feature
 async def initialize(client):
     greeting = client.greeting
-    equal(greeting.serverInfo.name, "feature-server")
-    equal(greeting.instructions, "Call any tool.")
+    equal(greeting["serverInfo"]["name"], "feature-server")
+    equal(greeting["instructions"], "Call any tool.")
 
 
 @feature
 async def capabilities(client):
-    offered = client.greeting.capabilities
-    check(offered.resources.subscribe and offered.tools.listChanged, f"capabilities are {offered}")
-    equal(offered.experimental, {"x": {"y": 1}})
+    offered = client.greeting["capabilities"]
+    check(offered["resources"]["subscribe"] and offered["tools"]["listChanged"], f"capabilities are {offered}")
+    equal(offered["experimental"], {"x": {"y": 1}})
 
 
 @feature
@@ -136,8 +156,8 @@ async def ping_back(client):
 
 @feature
 async def tools(client):
-    names = [tool.name for tool in (await client.session.list_tools()).tools]
-    check("echo" in names and "die" in names, f"tools are {names}")
+    offered = names(wire(await client.session.list_tools())["tools"])
+    check("echo" in offered and "die" in offered, f"tools are {offered}")
 
 
 @feature
@@ -147,15 +167,15 @@ async def odd_text(client):
 
 @feature
 async def tool_error(client):
-    result = await client.session.call_tool("fail", {})
-    equal((result.isError, result.content[0].text), (True, "failed on purpose"))
+    result = wire(await client.session.call_tool("fail", {}))
+    equal((result["isError"], result["content"][0]["text"]), (True, "failed on purpose"))
 
 
 @feature
 async def protocol_error(client):
     try:
-        await client.session.read_resource(AnyUrl("test://nothing"))
-    except McpError as error:
+        await client.read("test://nothing")
+    except Failure as error:
         check("test://nothing" in error.error.message, error.error)
     else:
         raise AssertionError("a resource that does not exist was read")
@@ -261,98 +281,92 @@ async def cancellation(client):
     async def slow():
         try:
             await client.session.call_tool("slow", {}, progress_callback=on_progress)
-        except McpError:
+        except Failure:
             pass  # this server answers a cancelled request, others do not
 
     async with anyio.create_task_group() as tasks:
-        request = client.session._request_id  # the id of the next request; the SDK has no other way to know it
+        request = getattr(client.session, "_request_id", None)  # of the next request; there is no other way to know
         tasks.start_soon(slow)
         await started.wait()
-        params = types.CancelledNotificationParams(requestId=request, reason="no longer wanted")
-        await client.session.send_notification(
-            types.ClientNotification(types.CancelledNotification(params=params))
-        )
-        while int(await client.call("cancelled")) == before:
-            await anyio.sleep(0.01)
-        tasks.cancel_scope.cancel()
+        if MAJOR == 1:
+            await client.write.send(wrap({"method": "notifications/cancelled", "params": {"requestId": request}}))
+        else:
+            tasks.cancel_scope.cancel()  # version 2 tells the server by itself
+    while int(await client.call("cancelled")) == before:
+        await anyio.sleep(0.01)
 
 
 @feature
 async def resources(client):
-    first = await client.session.list_resources()
-    equal([resource.name for resource in first.resources], ["counter"])
-    page = types.PaginatedRequestParams(cursor=first.nextCursor)
-    second = await client.session.list_resources(params=page)
-    equal([resource.name for resource in second.resources], ["blob"])
-    templates = await client.session.list_resource_templates()
-    equal([template.uriTemplate for template in templates.resourceTemplates], ["test://item/{number}"])
+    first = wire(await client.session.list_resources())
+    equal(names(first["resources"]), ["counter"])
+    page = types.PaginatedRequestParams(cursor=first["nextCursor"])
+    equal(names(wire(await client.session.list_resources(params=page))["resources"]), ["blob"])
+    templates = wire(await client.session.list_resource_templates())["resourceTemplates"]
+    equal([template["uriTemplate"] for template in templates], ["test://item/{number}"])
 
 
 @feature
 async def reading(client):
-    equal((await client.session.read_resource(COUNTER)).contents[0].mimeType, "text/plain")
-    blob = await client.session.read_resource(AnyUrl("test://blob"))
-    check(blob.contents[0].blob.startswith("AAECAwQF"), blob)
+    equal((await client.read("test://counter"))["mimeType"], "text/plain")
+    blob = await client.read("test://blob")
+    check(blob["blob"].startswith("AAECAwQF"), blob)
 
 
 @feature
 async def subscriptions(client):
     await client.session.subscribe_resource(COUNTER)
-    before = client.noted(types.ResourceUpdatedNotification)
+    before = client.noted(UPDATED)
     count = await client.call("update")
-    await client.until(lambda: client.noted(types.ResourceUpdatedNotification) == before + 1)
-    equal((await client.session.read_resource(COUNTER)).contents[0].text, count)
+    await client.until(lambda: client.noted(UPDATED) == before + 1)
+    equal((await client.read("test://counter"))["text"], count)
 
 
 @feature
 async def unsubscribing(client):
     await client.session.unsubscribe_resource(COUNTER)
-    before = client.noted(types.ResourceUpdatedNotification)
+    before = client.noted(UPDATED)
     await client.call("update")
     await client.call("echo", text="whatever the update sent came before this answer")
-    equal(client.noted(types.ResourceUpdatedNotification), before)
+    equal(client.noted(UPDATED), before)
 
 
 @feature
 async def list_changed(client):
-    kinds = [
-        types.ToolListChangedNotification,
-        types.ResourceListChangedNotification,
-        types.PromptListChangedNotification,
-    ]
+    kinds = [f"notifications/{kind}/list_changed" for kind in ["tools", "resources", "prompts"]]
     before = [client.noted(kind) for kind in kinds]
     name = await client.call("change")
     await client.until(lambda: [client.noted(kind) for kind in kinds] == [count + 1 for count in before])
-    check(name in [tool.name for tool in (await client.session.list_tools()).tools], f"no tool {name}")
+    check(name in names(wire(await client.session.list_tools())["tools"]), f"no tool {name}")
 
 
 @feature
 async def prompts(client):
     listed = await client.session.list_prompts()
-    equal([prompt.name for prompt in listed.prompts], ["greet"])
-    got = await client.session.get_prompt("greet", {"name": client.word})
-    equal(got.messages[0].content.text, f"Hello, {client.word}!")
+    equal(names(wire(listed)["prompts"]), ["greet"])
+    got = wire(await client.session.get_prompt("greet", {"name": client.word}))
+    equal(got["messages"][0]["content"]["text"], f"Hello, {client.word}!")
 
 
 @feature
 async def completion(client):
     reference = types.PromptReference(type="ref/prompt", name="greet")
-    result = await client.session.complete(reference, {"name": "name", "value": "Ad"}, {"known": "Eve"})
-    equal((result.completion.values, result.completion.hasMore), (["Ada", "Eve"], False))
+    result = wire(await client.session.complete(reference, {"name": "name", "value": "Ad"}, {"known": "Eve"}))
+    equal((result["completion"]["values"], result["completion"]["hasMore"]), (["Ada", "Eve"], False))
 
 
 @feature
 async def unknown_messages(client):
-    question = {"id": "x-ask", "method": "x/ask", "params": {"deep": {"a": [1, {"b": 2.5}]}}, "extra": {"q": 1}}
-    await client.write.send(wrap(question))
+    question = wrap({"id": "x-ask", "method": "x/ask", "params": {"deep": {"a": [1, {"b": 2.5}]}}, "extra": {"q": 1}})
+    await client.write.send(question)
     await client.until(lambda: any(message.get("id") == "x-ask" for message in client.unknown))
-    note, back, answer = client.unknown
-    equal((note["params"], note["extra"]), ({"seen": True}, "n"))
-    equal((back["params"], back["extra"]), ({"deep": [{"er": 1}]}, "r"))
-    equal(answer["extra"], {"of": "answer"})
-    equal(answer["result"]["question"], {"jsonrpc": "2.0", **question})
+    note, back, answer = sorted(client.unknown, key=lambda message: ("result" in message, "id" in message))
+    equal((note["params"], back["params"]), ({"seen": True}, {"deep": [{"er": 1}]}))
+    equal(answer["result"]["question"], plain(question))
     equal(answer["result"]["back"]["result"], {"word": client.word})
-    equal(answer["result"]["back"]["extra"], [1])
+    if MAJOR == 1:
+        extras = [message.get("extra") for message in [note, back, answer["result"]["back"], answer]]
+        equal(extras, ["n", "r", [1], {"of": "answer"}])
 
 
 @feature
@@ -374,7 +388,7 @@ async def death(client):
     """The server ends in the middle of a call: the call is answered, and not by the SDK."""
     try:
         await client.call("die", code=7)
-    except McpError as error:
+    except Failure as error:
         check(error.error.code != types.CONNECTION_CLOSED, error.error)
         print(f"death: {error.error.code} {error.error.message}")
     else:
@@ -406,30 +420,25 @@ def explained(error):
     return f"{type(error).__name__}: {error}".replace("\n", " ")
 
 
-def connection(options):
-    if options.kind == "sse":
-        return sse_client(options.target[0])
-    return stdio_client(StdioServerParameters(command=options.target[0], args=options.target[1:]))
-
-
 async def main(options):
     client = Client(options)
-    async with connection(options) as (read, client.write), tap(read, client.take) as read:
-        callbacks = {
-            "sampling_callback": client.on_sample,
-            "elicitation_callback": client.on_elicit,
-            "list_roots_callback": client.on_roots,
-            "logging_callback": client.on_log,
-            "message_handler": client.on_message,
-        }
-        async with ClientSession(read, client.write, **callbacks) as client.session:
-            with anyio.fail_after(LIMIT_S):
-                client.greeting = await client.session.initialize()
-                print(f"server {await client.call('pid')}", flush=True)
-            if options.wait:
-                print("ready", flush=True)
-                await anyio.to_thread.run_sync(sys.stdin.readline)
-            return await run_all(client)
+    callbacks = {
+        "sampling_callback": client.on_sample,
+        "elicitation_callback": client.on_elicit,
+        "list_roots_callback": client.on_roots,
+        "logging_callback": client.on_log,
+        "message_handler": client.on_message,
+    }
+    async with connected(options.kind, options.target, client.take, callbacks) as connection:
+        client.session, client.write, client.greeting = connection
+        with anyio.fail_after(LIMIT_S):
+            print(f"server {await client.call('pid')}", flush=True)
+            if options.patient:
+                await client.heard()
+        if options.wait:
+            print("ready", flush=True)
+            await anyio.to_thread.run_sync(sys.stdin.readline)
+        return await run_all(client)
 
 
 def parse():
@@ -437,7 +446,8 @@ def parse():
     parser.add_argument("--without", action="append", default=[], choices=FEATURES, help="leave a feature out")
     parser.add_argument("--expect", action="append", default=[], metavar="NAME=VALUE", help="in the server's environment")
     parser.add_argument("--wait", action="store_true", help="print ready, then wait for a line")
-    parser.add_argument("kind", choices=["sse", "stdio"])
+    parser.add_argument("--patient", action="store_true", help="wait for the server's first own request")
+    parser.add_argument("kind", choices=["sse", "http", "stdio"])
     parser.add_argument("target", nargs=argparse.REMAINDER)
     return parser.parse_args()
 

@@ -1,6 +1,7 @@
 """A tap on a connection of the Python SDK: sees every message before the SDK does and may keep it.
 
 The SDK refuses methods that it does not know; the tap is how the tests send and answer such messages.
+Version 1 of the SDK keeps members of a message that it does not know, version 2 drops them.
 """
 
 from contextlib import asynccontextmanager
@@ -8,6 +9,9 @@ from contextlib import asynccontextmanager
 import anyio
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCMessage
+from pydantic import TypeAdapter
+
+MESSAGE = TypeAdapter(JSONRPCMessage)
 
 
 @asynccontextmanager
@@ -32,10 +36,10 @@ async def tap(read, take):
 
 
 def plain(item):
-    """A message of the SDK as a dictionary, with the members that the SDK does not know."""
+    """A message of the SDK as a dictionary, with the members that the SDK keeps."""
     return item.message.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
 def wrap(message):
     """A dictionary as a message of the SDK."""
-    return SessionMessage(JSONRPCMessage.model_validate({"jsonrpc": "2.0", **message}))
+    return SessionMessage(MESSAGE.validate_python({"jsonrpc": "2.0", **message}))

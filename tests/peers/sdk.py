@@ -1,0 +1,69 @@
+"""The client side of the Python SDK, the same for its versions 1 and 2: a connection, a session, what they carry.
+
+Results, errors and notifications are read as dictionaries with the names of the protocol (`wire`).
+"""
+
+from contextlib import asynccontextmanager
+
+import mcp
+from mcp import ClientSession, StdioServerParameters, types
+from mcp.client.sse import sse_client
+from mcp.client.stdio import stdio_client
+from pydantic import AnyUrl
+
+from tap import tap
+
+MAJOR = 1 if hasattr(mcp, "McpError") else 2
+
+if MAJOR == 1:
+    from mcp import McpError as Failure
+    from mcp.client.streamable_http import streamablehttp_client as http_client
+else:
+    from mcp import Client
+    from mcp import MCPError as Failure
+    from mcp.client.streamable_http import streamable_http_client as http_client
+
+__all__ = ["MAJOR", "Failure", "connected", "make", "types", "uri", "wire"]
+
+
+def transport(kind, target):
+    """The SDK's own transport of this kind to a URL or a command."""
+    if kind == "sse":
+        return sse_client(target[0])
+    if kind == "http":
+        return http_client(target[0])
+    return stdio_client(StdioServerParameters(command=target[0], args=target[1:]))
+
+
+@asynccontextmanager
+async def connected(kind, target, take, callbacks):
+    """Yields session, write stream and the server's greeting; `take` sees each message first (`tap`)."""
+    writes = []
+
+    @asynccontextmanager
+    async def tapped():
+        async with transport(kind, target) as (read, write, *_), tap(read, take) as read:
+            writes.append(write)
+            yield read, write
+
+    if MAJOR == 1:
+        async with tapped() as (read, write), ClientSession(read, write, **callbacks) as session:
+            yield session, write, wire(await session.initialize())
+    else:
+        async with Client(tapped(), mode="legacy", **callbacks) as client:
+            yield client.session, writes[0], wire(client.session.initialize_result)
+
+
+def wire(model):
+    """A result or a notification as a dictionary, as it was sent."""
+    return getattr(model, "root", model).model_dump(by_alias=True, mode="json", exclude_none=True)
+
+
+def make(kind, **members):
+    """A result of the SDK from the names of the protocol."""
+    return kind.model_validate(members)
+
+
+def uri(text):
+    """What the SDK takes for a URI."""
+    return AnyUrl(text) if MAJOR == 1 else text
