@@ -1,18 +1,25 @@
-//! Every feature of the protocol through both modes, between programs that we did not write: clients and servers
-//! of the Python SDK, `mcp-server-time`, the Python program of our name at either end of us, the Inspector.
-//! `tests/peers/install.py` installs them once; `tests/peers/features.py` says what the features are.
+//! Every feature of the protocol over every transport and both modes, between programs that we did not write:
+//! clients and servers of the Python and the TypeScript SDK, servers that people use, the Python program of our name
+//! at either end of us, the Inspector. `tests/peers/install.py` installs them once; `tests/peers/features.py` says
+//! what the features are, `tests/peers/matrix.rs` where they are tried.
 
 mod support;
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::LazyLock;
-use std::time::Duration;
+#[path = "peers/installed.rs"]
+mod installed;
+#[path = "peers/matrix.rs"]
+mod matrix;
+
+use installed::{node, node_path, python, python_sdk2, script, serve, server, succeed, url};
+use matrix::{CLIENTS, Client, FEATURES, ROUTES, Route};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::thread;
 use support::{Folder, Process};
 
-/// How long a client may take for everything that it does.
-const LIMIT: Duration = Duration::from_secs(90);
+/// How many cells of the matrix are filled at the same time.
+const SIDE_BY_SIDE: usize = 3;
 
 /// What the Python `mcp-proxy` 0.13.0 does not carry, wherever it stands: seen with nothing but two of it.
 const LIMITS_OF_THE_PYTHON_PROXY: [&str; 12] = [
@@ -31,16 +38,17 @@ const LIMITS_OF_THE_PYTHON_PROXY: [&str; 12] = [
 ];
 
 #[test]
-fn an_sse_client_reaches_a_stdio_server() {
-    let server = serve(&feature_server());
-    let client = features(&["--expect", "FEATURE=yes", "sse", &url(&server)], &[]);
-    all_ok(client);
+fn every_client_uses_every_feature_on_every_way() {
+    let filled = fill_all();
+    let failed: String = filled.iter().filter_map(explained).collect();
+    println!("{}", table(&filled));
+    assert!(failed.is_empty(), "\n{}\n{failed}", table(&filled));
 }
 
 #[test]
 fn two_sse_clients_at_the_same_moment_have_their_own_servers() {
-    let server = serve(&feature_server());
-    let start = || features(&["--wait", "sse", &url(&server)], &[]);
+    let server = serve(&[], &server("feature_server.py"));
+    let start = || matrix::start(Client::Python1, &["--wait"], &["sse".into(), url(&server, "/sse").into()]);
     let mut clients = [start(), start()];
     let pids = clients.each_ref().map(|client| client.lines(2)[0].clone());
     assert_ne!(pids[0], pids[1], "both have one server");
@@ -48,133 +56,123 @@ fn two_sse_clients_at_the_same_moment_have_their_own_servers() {
         client.write(b"go\n");
     }
     for client in clients {
-        all_ok(client);
+        matrix::outcome(client, &[]).unwrap();
     }
-}
-
-#[test]
-fn a_stdio_client_reaches_the_sse_server_of_the_python_sdk() {
-    let server = Process::start(support::command(python("python")).arg(script("feature_server.py")).arg("--sse"));
-    let client = features(&["stdio"], &connect(&server));
-    all_ok(client);
-}
-
-#[test]
-fn a_stdio_client_reaches_a_stdio_server_through_both_modes() {
-    let server = serve(&feature_server());
-    let client = features(&["--expect", "FEATURE=yes", "stdio"], &connect(&server));
-    all_ok(client);
 }
 
 #[test]
 fn our_client_reaches_the_python_proxy() {
-    let server = listen(&mut support::command(python("mcp-proxy")), &feature_server());
-    let client = features(&[&limits()[..], &["--expect", "FEATURE=yes", "stdio"]].concat(), &connect(&server));
-    all_ok(client);
+    let mut proxy = support::command(python("mcp-proxy"));
+    let far = Process::start(proxy.args(["--port", "0", "--"]).args(server("feature_server.py")));
+    through_the_python_proxy(&["stdio".into(), support::program().into(), url(&far, "/sse").into()]);
 }
 
 #[test]
 fn the_python_proxy_reaches_our_server() {
-    let server = serve(&feature_server());
-    let client = [python("mcp-proxy").into(), url(&server).into()];
-    let client = features(&[&limits()[..], &["--expect", "FEATURE=yes", "stdio"]].concat(), &client);
-    all_ok(client);
+    let far = serve(&[], &server("feature_server.py"));
+    through_the_python_proxy(&["stdio".into(), python("mcp-proxy").into(), url(&far, "/sse").into()]);
 }
 
 #[test]
-fn the_time_server_tells_the_time() {
-    let server = serve(&[python("mcp-server-time").into()]);
-    let mut call = support::command(python("python"));
-    call.arg(script("call.py")).args([&url(&server), "get_current_time", r#"{"timezone": "Asia/Tokyo"}"#]);
-    let output = succeed(Process::start(&mut call));
-    assert!(output.starts_with("get_current_time\nconvert_time\n"), "{output}");
-    assert!(output.contains("+09:00"), "{output}");
+fn servers_that_people_use_stand_behind_one_configuration_file() {
+    let folder = Folder::new();
+    let servers = [
+        ("everything", node("mcp-server-everything"), "stdio"),
+        ("fetch", python_sdk2("mcp-server-fetch"), "--allow-private-ips"),
+        ("time", python("mcp-server-time"), "--local-timezone=Europe/Zurich"),
+    ];
+    let entry = |(name, command, argument): (&str, PathBuf, &str)| {
+        format!(r#""{name}": {{"command": "{}", "args": ["{argument}"]}}"#, command.display())
+    };
+    let file = folder.file("mcp.json", format!(r#"{{"mcpServers": {{{}}}}}"#, servers.map(entry).join(", ")));
+    let mut proxy = support::proxy();
+    proxy.env("PATH", node_path()).args(["--port", "0", "--pass-environment", "--named-server-config"]).arg(file);
+    let proxy = Process::start(&mut proxy);
+    let status = format!(r#"{{"url": "{}", "raw": true}}"#, url(&proxy, "/status"));
+    for (name, tool, arguments, listed, answered) in [
+        ("everything", "echo", r#"{"message": "grüezi"}"#, "get-sum\n", "Echo: grüezi"),
+        ("fetch", "fetch", status.as_str(), "fetch\n", "server_instances"),
+        ("time", "get_current_time", r#"{"timezone": "Asia/Tokyo"}"#, "convert_time\n", "+09:00"),
+    ] {
+        for (kind, path) in [("http", "mcp"), ("sse", "sse")] {
+            let mut call = support::command(python("python"));
+            call.arg(script("call.py")).args([kind, &url(&proxy, &format!("/servers/{name}/{path}"))]);
+            let output = succeed(Process::start(call.args([tool, arguments])));
+            assert!(output.contains(listed) && output.contains(answered), "{name} over {kind}: {output}");
+        }
+    }
 }
 
 #[test]
 fn the_inspector_lists_and_calls_tools() {
-    let server = serve(&feature_server());
+    let server = serve(&[], &server("feature_server.py"));
     let home = Folder::new();
-    for (arguments, wanted) in [
-        (&["--method", "tools/list"][..], r#""name": "echo""#),
-        (&["--method", "tools/call", "--tool-name", "echo", "--tool-arg", "text=grüezi"], r#""text": "grüezi""#),
-    ] {
-        let mut inspector = support::command("inspector");
-        inspector.args(["--cli", &url(&server), "--transport", "sse"]).args(arguments);
-        inspector.env("PATH", node_path()).env("HOME", home.path());
-        let output = succeed(Process::start(&mut inspector));
-        assert!(output.contains(wanted), "{wanted} is missing in {output}");
+    let ways = [("/sse", "sse"), ("/mcp", "http")];
+    for (path, transport) in ways {
+        for (arguments, wanted) in [
+            (&["--method", "tools/list"][..], r#""name": "echo""#),
+            (&["--method", "tools/call", "--tool-name", "echo", "--tool-arg", "text=grüezi"], r#""text": "grüezi""#),
+        ] {
+            let mut inspector = support::command(node("inspector"));
+            inspector.args(["--cli", &url(&server, path), "--transport", transport]).args(arguments);
+            inspector.env("PATH", node_path()).env("HOME", home.path());
+            let output = succeed(Process::start(&mut inspector));
+            assert!(output.contains(wanted), "{wanted} is missing in {output}");
+        }
     }
 }
 
-/// Runs our serve mode with `command` behind it.
-fn serve(command: &[OsString]) -> Process {
-    listen(&mut support::proxy(), command)
+/// One cell of the matrix that was filled: how many features worked, or what did not.
+type Cell = (&'static Route, Client, Result<usize, String>);
+
+/// Fills every cell, a few at the same time, and returns them in the order of the table.
+fn fill_all() -> Vec<Cell> {
+    let mut wanted = ROUTES.iter().flat_map(|route| CLIENTS.map(|client| (route, client)));
+    let order: Vec<_> = wanted.clone().map(|(route, client)| (route.name, client)).collect();
+    let next = Mutex::new(move || wanted.next());
+    let filled = Mutex::new(Vec::new());
+    let fill = || {
+        while let Some((route, client)) = (next.lock().expect("no panic"))() {
+            let cell = filled_one(client, route);
+            filled.lock().expect("no panic").push((route, client, cell));
+        }
+    };
+    thread::scope(|scope| (0..SIDE_BY_SIDE).for_each(|_| drop(scope.spawn(fill))));
+    let mut filled = filled.into_inner().expect("no panic");
+    filled.sort_by_key(|(route, client, _)| order.iter().position(|cell| *cell == (route.name, *client)));
+    filled
 }
 
-/// Runs ours or the Python program at any free port; both have the same command line.
-fn listen(proxy: &mut Command, server: &[OsString]) -> Process {
-    Process::start(proxy.args(["--port", "0", "-e", "FEATURE", "yes", "--"]).args(server))
+/// Fills a cell; a panic, say of a server that never listened, fails it alone.
+fn filled_one(client: Client, route: &'static Route) -> Result<usize, String> {
+    let cell = thread::spawn(move || matrix::cell(client, route));
+    cell.join().unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(text.unwrap_or_else(|| "panicked".to_owned()))
+    })
 }
 
-/// The command of our connect mode to `server`.
-fn connect(server: &Process) -> [OsString; 2] {
-    [support::program().into(), url(server).into()]
+/// The matrix: a line a way, a column a client.
+fn table(cells: &[Cell]) -> String {
+    let heading = CLIENTS.map(|client| format!("{client:>12?}")).concat();
+    let lines = cells.chunks(CLIENTS.len()).map(|line| {
+        let numbers = line.iter().map(|(_, _, cell)| match cell {
+            Ok(worked) => format!("{:>12}", format!("{worked}/{}", FEATURES.len())),
+            Err(_) => format!("{:>12}", "FAIL"),
+        });
+        format!("{:<24}{}\n", line[0].0.name, numbers.collect::<String>())
+    });
+    format!("{:<24}{heading}\n{}", "", lines.collect::<String>())
 }
 
-fn url(server: &Process) -> String {
-    format!("http://{}/sse", server.address())
+/// What went wrong in a cell, if anything did.
+fn explained((route, client, cell): &Cell) -> Option<String> {
+    cell.as_ref().err().map(|why| format!("{} from {client:?}:\n{why}\n", route.name))
 }
 
-fn feature_server() -> [OsString; 2] {
-    [python("python").into(), script("feature_server.py").into()]
+/// Expects that everything works which the Python program carries.
+fn through_the_python_proxy(target: &[OsString]) {
+    let without: Vec<&str> = LIMITS_OF_THE_PYTHON_PROXY.iter().flat_map(|feature| ["--without", feature]).collect();
+    let client = matrix::start(Client::Python1, &without, target);
+    matrix::outcome(client, &LIMITS_OF_THE_PYTHON_PROXY).expect("what the Python program carries");
 }
-
-/// Runs the client that uses every feature.
-fn features(options: &[&str], command: &[OsString]) -> Process {
-    let mut client = support::command(python("python"));
-    Process::start(client.arg(script("features.py")).args(options).args(command))
-}
-
-fn limits() -> Vec<&'static str> {
-    LIMITS_OF_THE_PYTHON_PROXY.iter().flat_map(|feature| ["--without", feature]).collect()
-}
-
-/// Expects that no feature failed, and that the server's end in the middle of a call was told with our error.
-fn all_ok(client: Process) {
-    let output = succeed(client);
-    let deaths = output.lines().filter(|line| line.starts_with("death: -32603 ")).count();
-    assert!(deaths == 1 || output.contains("skip death"), "not our error\n{output}");
-}
-
-/// Expects that a program ends with success and returns what it wrote to stdout.
-fn succeed(mut program: Process) -> String {
-    let status = program.finish(LIMIT);
-    assert!(status.success(), "{status}");
-    String::from_utf8(program.stdout()).expect("text")
-}
-
-/// A program of the Python environment.
-fn python(name: &str) -> PathBuf {
-    PEERS.join("python/bin").join(name)
-}
-
-/// A file of `tests/peers`.
-fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
-}
-
-/// A `PATH` on which the installed Node.js and the Inspector come first.
-fn node_path() -> OsString {
-    let mut folders = vec![PEERS.join("node/node_modules/.bin")];
-    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    std::env::join_paths(folders).expect("a PATH of folders from a PATH")
-}
-
-/// Where the peers are, once they are installed.
-static PEERS: LazyLock<PathBuf> = LazyLock::new(|| {
-    let output = Command::new("python3").arg(script("install.py")).output().expect("python3 is there");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let path = String::from_utf8(output.stdout).expect("a path");
-    PathBuf::from(OsStr::new(path.trim_end()))
-});

@@ -1,19 +1,23 @@
-"""Lists the tools of an HTTP+SSE server, one a line, then calls one and prints the text of its answer.
+"""Lists the tools of a server, one a line, then calls one and prints the text of its answer.
 
-    call.py URL TOOL ARGUMENTS-AS-JSON
+    call.py sse|http URL TOOL ARGUMENTS-AS-JSON
 """
 
 import json
 import sys
 
 import anyio
-from mcp import ClientSession
-from mcp.client.sse import sse_client
+
+from sdk import connected
 
 
-async def main(url, tool, arguments):
-    async with sse_client(url) as streams, ClientSession(*streams) as session:
-        await session.initialize()
+async def nothing(_):
+    """Keeps no message."""
+    return False
+
+
+async def main(kind, url, tool, arguments):
+    async with connected(kind, [url], nothing, {}) as (session, _, _):
         for offered in (await session.list_tools()).tools:
             print(offered.name)
         print((await session.call_tool(tool, json.loads(arguments))).content[0].text)

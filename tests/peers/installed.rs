@@ -1,0 +1,76 @@
+//! The programs that the tests talk to: `install.py` installs them once, this finds them and starts them.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use super::support::{self, Process};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+/// How long a client may take for everything that it does.
+pub const LIMIT: Duration = Duration::from_mins(2);
+
+/// Where the peers are, once they are installed.
+static PEERS: LazyLock<PathBuf> = LazyLock::new(|| {
+    let output = Command::new("python3").arg(script("install.py")).output().expect("python3 is there");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = String::from_utf8(output.stdout).expect("a path");
+    PathBuf::from(OsStr::new(path.trim_end()))
+});
+
+/// A program of the environment with version 1 of the Python SDK.
+pub fn python(name: &str) -> PathBuf {
+    PEERS.join("python/bin").join(name)
+}
+
+/// A program of the environment with version 2 of the Python SDK.
+pub fn python_sdk2(name: &str) -> PathBuf {
+    PEERS.join("python-sdk2/bin").join(name)
+}
+
+/// A program that npm installed, Node.js among them.
+pub fn node(name: &str) -> PathBuf {
+    PEERS.join("node/node_modules/.bin").join(name)
+}
+
+/// A `PATH` on which what npm installed comes first.
+pub fn node_path() -> OsString {
+    let mut folders = vec![PEERS.join("node/node_modules/.bin")];
+    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    std::env::join_paths(folders).expect("a PATH of folders from a PATH")
+}
+
+/// A file of `tests/peers`.
+pub fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
+}
+
+/// The command of one of our servers on the Python SDK, on stdio.
+pub fn server(name: &str) -> [OsString; 2] {
+    [python("python").into(), script(name).into()]
+}
+
+/// Runs one of our servers on the SDK's own HTTP server of this kind; `hosting.py` says what kinds there are.
+pub fn hosted(name: &str, kind: &str) -> Process {
+    Process::start(support::command(python("python")).arg(script(name)).arg(kind))
+}
+
+/// Runs our serve mode with `options` and `command` behind it, at any free port.
+pub fn serve(options: &[&str], command: &[OsString]) -> Process {
+    let mut proxy = support::proxy();
+    Process::start(proxy.args(["--port", "0"]).args(options).arg("--").args(command))
+}
+
+/// The URL of what listens.
+pub fn url(server: &Process, path: &str) -> String {
+    format!("http://{}{path}", server.address())
+}
+
+/// Expects that a program ends with success and returns what it wrote to stdout.
+pub fn succeed(mut program: Process) -> String {
+    let status = program.finish(LIMIT);
+    assert!(status.success(), "{status}");
+    String::from_utf8(program.stdout()).expect("text")
+}
