@@ -37,6 +37,22 @@ const LIMITS_OF_THE_PYTHON_PROXY: [&str; 12] = [
     "death",
 ];
 
+/// What two clients cannot try at the same moment on one server: each would see what the other does to its state,
+/// and a question that belongs to no request may be put to either.
+const LIMITS_OF_SHARING: [&str; 11] = [
+    "log-messages",
+    "log-level",
+    "log-level-set",
+    "sampling",
+    "elicitation",
+    "roots",
+    "subscriptions",
+    "list-changed",
+    "unknown-messages",
+    "recall",
+    "death",
+];
+
 #[test]
 fn every_client_uses_every_feature_on_every_way() {
     let filled = fill_all();
@@ -46,7 +62,7 @@ fn every_client_uses_every_feature_on_every_way() {
 }
 
 #[test]
-fn two_sse_clients_at_the_same_moment_have_their_own_servers() {
+fn two_clients_at_the_same_moment_have_their_own_servers() {
     let server = serve(&[], &server("feature_server.py"));
     let start = || matrix::start(Client::Python1, &["--wait"], &["sse".into(), url(&server, "/sse").into()]);
     let mut clients = [start(), start()];
@@ -57,6 +73,23 @@ fn two_sse_clients_at_the_same_moment_have_their_own_servers() {
     }
     for client in clients {
         matrix::outcome(client, &[]).unwrap();
+    }
+}
+
+#[test]
+fn two_clients_share_one_server_at_the_same_moment() {
+    let server = serve(&["--shared"], &server("feature_server.py"));
+    let without: Vec<&str> = LIMITS_OF_SHARING.iter().flat_map(|feature| ["--without", feature]).collect();
+    let options = [&without[..], &["--wait"]].concat();
+    let start = |client| matrix::start(client, &options, &["http".into(), url(&server, "/mcp").into()]);
+    let mut clients = [Client::Python1, Client::TypeScript].map(start);
+    let pids = clients.each_ref().map(|client| client.lines(2)[0].clone());
+    assert_eq!(pids[0], pids[1], "each has its own server");
+    for client in &mut clients {
+        client.write(b"go\n");
+    }
+    for client in clients {
+        matrix::outcome(client, &LIMITS_OF_SHARING).unwrap();
     }
 }
 
