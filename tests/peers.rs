@@ -187,7 +187,7 @@ fn filled_one(client: Client, route: &'static Route) -> Result<usize, String> {
 
 /// The matrix: a line a way, a column a client.
 fn table(cells: &[Cell]) -> String {
-    let heading = CLIENTS.map(|client| format!("{client:>12?}")).concat();
+    let heading = CLIENTS.map(|client| format!("{:>12}", format!("{client:?}"))).concat();
     let lines = cells.chunks(CLIENTS.len()).map(|line| {
         let numbers = line.iter().map(|(_, _, cell)| match cell {
             Ok(worked) => format!("{:>12}", format!("{worked}/{}", FEATURES.len())),

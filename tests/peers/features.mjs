@@ -406,7 +406,7 @@ async function main() {
     await once(process.stdin, "data");
   }
   const failed = await runAll(session);
-  await session.transport.terminateSession?.();
+  if (options.without.includes("death")) await session.transport.terminateSession?.(); // else it is gone already
   await session.client.close();
   return failed;
 }

@@ -290,8 +290,9 @@ async def cancellation(client):
         await started.wait()
         if MAJOR == 1:
             await client.write.send(wrap({"method": "notifications/cancelled", "params": {"requestId": request}}))
-        else:
-            tasks.cancel_scope.cancel()  # version 2 tells the server by itself
+            while int(await client.call("cancelled")) == before:
+                await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()  # this is how version 2 tells the server
     while int(await client.call("cancelled")) == before:
         await anyio.sleep(0.01)
 
