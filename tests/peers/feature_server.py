@@ -227,20 +227,21 @@ def offer_prompts(server):
 
 async def serve(read, write, stateless):
     """Runs one connection. Methods that begin with `x/` are unknown to the SDK and answered here: with a
-    notification and a request that are just as unknown, and then with everything that came."""
+    notification and a request that are just as unknown, and then with everything that came. All of them have the
+    member `extra`, which JSON-RPC does not know, if the question has it; some SDKs refuse such a message."""
     asked = {}
+
+    async def send(question, extra, **message):
+        await write.send(wrap(message | ({"extra": extra} if "extra" in question else {})))
 
     async def take(message):
         if message.get("method") == "x/ask":
             asked["x-back"] = message
-            extra = "extra" in message
-            await write.send(wrap({"method": "notifications/x", "params": {"seen": True}} | ({"extra": "n"} if extra else {})))
-            await write.send(wrap({"id": "x-back", "method": "x/back", "params": {"deep": [{"er": 1}]}} | ({"extra": "r"} if extra else {})))
+            await send(message, "n", method="notifications/x", params={"seen": True})
+            await send(message, "r", id="x-back", method="x/back", params={"deep": [{"er": 1}]})
         elif message.get("id") in asked and "method" not in message:
             question = asked.pop(message["id"])
-            result = {"question": question, "back": message}
-            extra = {"extra": {"of": "answer"}} if "extra" in question else {}
-            await write.send(wrap({"id": question["id"], "result": result} | extra))
+            await send(question, {"of": "answer"}, id=question["id"], result={"question": question, "back": message})
         else:
             return False
         return True
