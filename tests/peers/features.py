@@ -107,6 +107,10 @@ class Client:
         return False
 
 
+def without_id(message):
+    return {name: value for name, value in message.items() if name != "id"}
+
+
 def names(items):
     return [item["name"] for item in items]
 
@@ -363,7 +367,7 @@ async def unknown_messages(client):
     await client.until(lambda: any(message.get("id") == "x-ask" for message in client.unknown))
     note, back, answer = sorted(client.unknown, key=lambda message: ("result" in message, "id" in message))
     equal((note["params"], back["params"]), ({"seen": True}, {"deep": [{"er": 1}]}))
-    equal(answer["result"]["question"], plain(question))
+    equal(without_id(answer["result"]["question"]), without_id(plain(question)))  # a shared server sees another id
     equal(answer["result"]["back"]["result"], {"word": client.word})
     if MAJOR == 1:
         extras = [message.get("extra") for message in [note, back, answer["result"]["back"], answer]]
