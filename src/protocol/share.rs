@@ -83,7 +83,7 @@ pub struct Limits {
 }
 
 /// The clients of one link, and what is under way between them and the server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Share {
     limits: Limits,
     tickets: Tickets,
@@ -103,10 +103,10 @@ pub struct Share {
     /// What the server was told last, unless it refused.
     server_level: Option<Level>,
     /// What one without a session asked for last.
-    stateless_level: Option<Level>,
+    stateless_level: Option<Held>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Phase {
     Lost,
     /// Our `initialize` has this number.
@@ -117,14 +117,14 @@ enum Phase {
     Refused(Message),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Member {
     kind: Kind,
     /// It has begun: what is for every session is for it too.
     has_begun: bool,
     /// The capabilities it declared; only those that are looked at.
     declared: Vec<&'static str>,
-    level: Option<Level>,
+    level: Option<Held>,
     open: BTreeMap<u64, Open>,
     /// How many of the open ones are cancelled.
     cancelled: usize,
@@ -135,8 +135,15 @@ struct Member {
     elicitations: VecDeque<String>,
 }
 
+/// A level that a client has set, by a request of this number.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    level: Level,
+    number: u64,
+}
+
 /// A request that the server has got.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Open {
     id: Id,
     token: Option<Id>,
@@ -145,14 +152,13 @@ struct Open {
 }
 
 /// What the answer to a request means to us.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Purpose {
     Call,
     /// It wants to become a task.
     Task,
     SetLevel {
-        level: Level,
-        before: Option<Level>,
+        before: Option<Held>,
     },
     Subscribe {
         uri: String,
@@ -160,7 +166,7 @@ enum Purpose {
 }
 
 /// A task of the server that a request has become. The token of the request is still good.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Task {
     id: String,
     number: u64,
@@ -168,7 +174,7 @@ struct Task {
 }
 
 /// A request of the server that one of the clients has got.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Question {
     key: Key,
     id: Id,
@@ -179,7 +185,7 @@ struct Question {
 }
 
 /// A request whose client does not want it any more, while the server may still work on it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Ghost {
     key: Key,
     /// Given up when the server has given that many answers.
@@ -286,10 +292,10 @@ impl Share {
             }
             for (number, open) in open.into_iter().rev() {
                 match open.purpose {
-                    Purpose::SetLevel { level, before } => {
+                    Purpose::SetLevel { before } => {
                         let of_session = member.kind == Kind::Session;
                         let held = if of_session { &mut member.level } else { &mut self.stateless_level };
-                        undo_level(held, level, before);
+                        undo_level(held, number, before);
                     }
                     Purpose::Subscribe { uri } => self.subscriptions.refused(&uri, *key, number),
                     Purpose::Call | Purpose::Task => {}
@@ -356,7 +362,8 @@ impl Share {
     }
 
     fn wanted_level(&self) -> Option<Level> {
-        self.members.values().filter_map(|member| member.level).chain(self.stateless_level).min()
+        let held = self.members.values().filter_map(|member| member.level).chain(self.stateless_level);
+        held.map(|held| held.level).min()
     }
 
     /// A request of ours; nobody waits for its answer.
@@ -402,8 +409,8 @@ fn whole(id: &Id) -> Option<u64> {
 }
 
 /// The server has not taken a level: the one before counts again, unless another was set meanwhile.
-fn undo_level(held: &mut Option<Level>, level: Level, before: Option<Level>) {
-    if *held == Some(level) {
+fn undo_level(held: &mut Option<Held>, number: u64, before: Option<Held>) {
+    if held.is_some_and(|held| held.number == number) {
         *held = before;
     }
 }

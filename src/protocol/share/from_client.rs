@@ -7,7 +7,7 @@ use super::super::message::{INTERNAL_ERROR, INVALID_REQUEST, Id, Kind as Message
 use super::level::Level;
 use super::sole::sole;
 use super::subscriptions::Left;
-use super::{Action, Key, Kind, Member, Open, Phase, Purpose, Share, whole};
+use super::{Action, Held, Key, Kind, Member, Open, Phase, Purpose, Share, whole};
 
 /// The revisions that a client may be promised, because a server of a later one can speak them.
 const REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
@@ -153,20 +153,22 @@ impl Share {
             self.open(key, message, token, Purpose::Call, out); // the server says what is wrong
             return;
         };
+        let number = self.last + 1; // that of this request
         let Some(held) = self.held_level(key) else { return };
-        let before = held.replace(level);
+        let before = held.replace(Held { level, number });
         let wanted = self.wanted_level();
         if wanted == self.server_level {
+            self.last = number;
             answer_empty(key, message, out);
             return;
         }
         self.server_level = wanted;
         let sent = message.with_param(&["level"], wanted.unwrap_or(level).as_json());
-        self.open(key, &sent, token, Purpose::SetLevel { level, before }, out);
+        self.open(key, &sent, token, Purpose::SetLevel { before }, out);
     }
 
     /// Where the level that this client set is kept.
-    pub(super) fn held_level(&mut self, key: Key) -> Option<&mut Option<Level>> {
+    pub(super) fn held_level(&mut self, key: Key) -> Option<&mut Option<Held>> {
         let member = self.members.get_mut(&key)?;
         Some(if member.kind == Kind::Session { &mut member.level } else { &mut self.stateless_level })
     }

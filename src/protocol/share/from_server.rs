@@ -7,8 +7,8 @@ use super::super::message::{INTERNAL_ERROR, Id, Kind as MessageKind, Message};
 use super::from_client::ASKED;
 use super::level::Level;
 use super::{
-    Action, Key, Kind, LINK_FACTOR, Member, Open, Phase, Purpose, Question, Share, Task, keep, to_server, undo_level,
-    whole,
+    Action, Held, Key, Kind, LINK_FACTOR, Member, Open, Phase, Purpose, Question, Share, Task, keep, to_server,
+    undo_level, whole,
 };
 use serde_json::value::RawValue;
 
@@ -76,16 +76,15 @@ impl Share {
                     keep(&mut member.tasks, Task { id, number, token: open.token }, limit);
                 }
             }
-            Purpose::SetLevel { level, before } if is_error(answer) => {
+            Purpose::SetLevel { before } if is_error(answer) => {
                 if let Some(held) = self.held_level(key) {
-                    undo_level(held, level, before);
+                    undo_level(held, number, before);
                 }
                 self.server_level = None; // it may be any
             }
-            Purpose::Subscribe { uri } if is_error(answer) => {
-                self.subscriptions.refused(&uri, key, number);
-            }
-            Purpose::Call | Purpose::SetLevel { .. } | Purpose::Subscribe { .. } => {}
+            Purpose::Subscribe { uri } if is_error(answer) => self.subscriptions.refused(&uri, key, number),
+            Purpose::Subscribe { uri } => self.subscriptions.accepted(&uri, key, number),
+            Purpose::Call | Purpose::SetLevel { .. } => {}
         }
         for id in required_elicitations(answer) {
             if let Some(member) = self.members.get_mut(&key) {
@@ -225,7 +224,7 @@ impl Share {
     /// To every session that wants log messages of this level.
     fn log(&mut self, message: &Message, out: &mut Vec<Action>) {
         let level = message.params().and_then(|params| member::value(params, &["level"])).and_then(Level::from_json);
-        let wants = |wanted: Option<Level>| level.zip(wanted).is_none_or(|(level, wanted)| level >= wanted);
+        let wants = |held: Option<Held>| level.zip(held).is_none_or(|(level, held)| level >= held.level);
         let begun = self.sessions().filter(|(_, member)| member.has_begun && wants(member.level));
         out.extend(begun.map(|(key, _)| Action::ToClient(key, message.clone())));
         let alone = self

@@ -10,8 +10,11 @@ pub const SUBSCRIPTIONS: usize = 1024;
 /// The longest URI of one, in bytes.
 pub const URI_BYTES: usize = 8 << 10;
 
+/// In place of the number of the request, which never is 0.
+const ACCEPTED: u64 = 0;
+
 /// The subscriptions of all clients of a link, by the unescaped URI.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Subscriptions {
     holders: BTreeMap<String, BTreeMap<Key, u64>>,
     of: HashMap<Key, BTreeSet<String>>,
@@ -62,6 +65,15 @@ impl Subscriptions {
         Left::Others
     }
 
+    /// The server accepted the request by which a client subscribed: no other one that it refuses ends the
+    /// subscription. Unless it was ended meanwhile, and made again by a later request.
+    pub fn accepted(&mut self, uri: &str, key: Key, number: u64) {
+        let held = self.holders.get_mut(uri).and_then(|holders| holders.get_mut(&key));
+        if let Some(held) = held.filter(|held| **held <= number) {
+            *held = ACCEPTED;
+        }
+    }
+
     /// The server refused the request by which a client subscribed, or never answered it: the subscription ends, if
     /// it was made by that very request.
     pub fn refused(&mut self, uri: &str, key: Key, number: u64) {
@@ -109,6 +121,12 @@ mod tests {
         assert_eq!(all.remove("x", A), Left::Others);
         assert_eq!(all.remove("x", A), Left::Others);
         all.refused("x", B, 3);
+        all.add("y", A, 4).unwrap();
+        all.accepted("y", A, 3);
+        all.accepted("y", A, 4);
+        all.refused("y", A, 4);
+        assert_eq!(all.all(), ["y"]);
+        assert_eq!(all.remove("y", A), Left::Nobody);
         assert_eq!(all.all(), Vec::<String>::new());
     }
 

@@ -504,19 +504,19 @@ fn each_session_hears_from_its_own_level_on() {
         -> 2: {"method":"notifications/message","params":{"level":"loud"}}
         -> 3: {"method":"notifications/message","params":{"level":"loud"}}
         1: {"id":2,"method":"logging/setLevel","params":{"level":"alert"}}
-        -> S: {"id":3,"method":"logging/setLevel","params":{"level":"error"}}
+        -> S: {"id":4,"method":"logging/setLevel","params":{"level":"error"}}
         3: {"id":3,"method":"logging/setLevel","params":{"level":"loud"}}
-        -> S: {"id":4,"method":"logging/setLevel","params":{"level":"loud"}}
+        -> S: {"id":5,"method":"logging/setLevel","params":{"level":"loud"}}
         3: {"id":3,"method":"logging/setLevel","params":{"level":"debug"}}
-        -> S: {"id":5,"method":"logging/setLevel","params":{"level":"debug"}}
-        S: {"id":5,"error":{"code":1,"message":"m"}}
+        -> S: {"id":6,"method":"logging/setLevel","params":{"level":"debug"}}
+        S: {"id":6,"error":{"code":1,"message":"m"}}
         -> 3: {"id":3,"error":{"code":1,"message":"m"}}
         leave 2
-        -> S: {"id":6,"method":"logging/setLevel","params":{"level":"alert"}}
+        -> S: {"id":7,"method":"logging/setLevel","params":{"level":"alert"}}
         leave 3
-        -> S: {"method":"notifications/cancelled","params":{"requestId":4,"reason":"its client is gone"}}
+        -> S: {"method":"notifications/cancelled","params":{"requestId":5,"reason":"its client is gone"}}
         leave 1
-        -> S: {"method":"notifications/cancelled","params":{"requestId":3,"reason":"its client is gone"}}
+        -> S: {"method":"notifications/cancelled","params":{"requestId":4,"reason":"its client is gone"}}
         "#,
     );
 }

@@ -5,6 +5,7 @@
 use std::fmt;
 
 /// Makes tickets and knows them again.
+#[derive(Clone)]
 pub struct Tickets {
     key: [u64; 2],
 }
