@@ -4,6 +4,8 @@
 //! the server, `undelivered …`), or, after an arrow, what must come of it: `-> S: …` is for the server, `-> 1: …` for
 //! client 1. The member `jsonrpc` is left out everywhere.
 
+mod search;
+
 use super::*;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
