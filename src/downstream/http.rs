@@ -4,10 +4,11 @@
 //! ends the connection, gently, so that the client reads the answer and not a reset.
 
 use super::listener::{Guard, Limits};
+use super::outgoing::Outgoing;
 use crate::protocol::head::{self, Body, Framing, Head};
 use crate::protocol::http::Refusal;
 use crate::system::Waker;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ pub struct Connection {
     /// The timeout that reads have now.
     read_timeout: Duration,
     waker: Option<Arc<Waker>>,
+    outgoing: Arc<Outgoing>,
     _guard: Guard,
 }
 
@@ -138,6 +140,7 @@ impl Connection {
         socket.set_nonblocking(false)?; // some systems hand the listener's flag on
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(limits.body_timeout))?;
+        let outgoing = Arc::new(Outgoing::new(socket.clone()));
         Ok(Self {
             socket,
             limits,
@@ -145,6 +148,7 @@ impl Connection {
             fresh: true,
             read_timeout: Duration::ZERO,
             waker: None,
+            outgoing,
             _guard: guard,
         })
     }
@@ -225,6 +229,9 @@ impl Connection {
 
     fn read_length(&mut self, length: usize) -> Result<Vec<u8>, Broken> {
         let mut body = self.buffer.take(length.min(self.buffer.left().len()));
+        if body.len() == length {
+            return Ok(body);
+        }
         self.set_read_timeout(self.limits.body_timeout)?;
         while body.len() < length {
             let have = body.len();
@@ -271,7 +278,7 @@ impl Connection {
 
     fn say_continue(&self, expected: bool) -> Result<(), Broken> {
         if expected && self.buffer.left().is_empty() {
-            (&*self.socket).write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| Broken::Gone)?;
+            self.outgoing.turn().write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| Broken::Gone)?;
         }
         Ok(())
     }
@@ -288,7 +295,7 @@ impl Connection {
         if method != Method::HEAD {
             out.extend_from_slice(&response.body);
         }
-        (&*self.socket).write_all(&out).is_ok() && !close
+        self.outgoing.turn().write_all(&out).is_ok() && !close
     }
 
     /// Answers a request that cannot be read, and ends the connection.
@@ -316,6 +323,12 @@ impl Connection {
     #[must_use]
     pub fn socket(&self) -> Arc<TcpStream> {
         self.socket.clone()
+    }
+
+    /// What goes out, for a stream on it.
+    #[must_use]
+    pub fn outgoing(&self) -> Arc<Outgoing> {
+        self.outgoing.clone()
     }
 
     /// What wakes this connection's thread while it keeps a stream; made once.
@@ -346,6 +359,7 @@ impl Connection {
     /// Reads once into the buffer; says whether anything came within the limit.
     fn read(&mut self, least: usize, limit: Duration) -> Result<bool, Broken> {
         self.set_read_timeout(limit)?;
+        self.flush()?;
         loop {
             match (&*self.socket).read(self.buffer.room(least)) {
                 Ok(read @ 1..) => {
@@ -356,6 +370,14 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Ok(_) | Err(_) => return Err(Broken::Gone),
             }
+        }
+    }
+
+    /// The client may wait for the rest of an earlier answer before it says more.
+    fn flush(&self) -> Result<(), Broken> {
+        match self.outgoing.try_turn() {
+            Some(mut turn) if turn.waiting() > 0 => turn.write_all(b"").map_err(|_| Broken::Gone),
+            _ => Ok(()),
         }
     }
 

@@ -2,5 +2,6 @@
 
 pub mod http;
 pub mod listener;
+mod outgoing;
 pub mod stdio;
 pub mod stream;

@@ -17,11 +17,11 @@
 
 use super::http::{Connection, head_lines};
 use super::listener::Limits;
+use super::outgoing::{Outgoing, Turn};
 use crate::log;
-use crate::protocol::backlog::Backlog;
 use crate::protocol::sse;
 use crate::system::{self, Poll, Waker};
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,12 +31,14 @@ use ureq_proto::http::{HeaderName, HeaderValue};
 /// The answer to one request, event stream or not.
 pub struct Stream {
     socket: Arc<TcpStream>,
+    outgoing: Arc<Outgoing>,
     waker: Arc<Waker>,
     keep_alive: Duration,
     limit: usize,
     form: Form,
     /// Lines of the head, beyond those that every answer has.
     head: Vec<u8>,
+    /// Locked for a look or a change only, and while it is this stream's turn to write where the phase changes.
     state: Mutex<State>,
 }
 
@@ -57,8 +59,6 @@ pub struct Form {
 }
 
 struct State {
-    /// What the socket did not take yet.
-    waiting: Backlog,
     phase: Phase,
     /// Whether the connection's thread sees the client's next request come. Else it must be woken at the end.
     watched: bool,
@@ -109,13 +109,14 @@ impl Stream {
         let watched = !connection.has_input();
         Ok(Self {
             socket,
+            outgoing: connection.outgoing(),
             waker,
             // Half of the time until a comment is sent, half until it must have been acknowledged.
             keep_alive: limits.keep_alive / 2,
             limit: limits.stream_bytes,
             form,
             head: head_lines(headers),
-            state: Mutex::new(State { waiting: Backlog::default(), phase: Phase::Silent, watched }),
+            state: Mutex::new(State { phase: Phase::Silent, watched }),
         })
     }
 
@@ -133,31 +134,30 @@ impl Stream {
 
     /// Answers with JSON, if nothing was said before; says whether it was so and the client is there.
     pub fn answer(&self, body: &[u8]) -> bool {
-        let mut state = self.state();
-        if !self.form.json || state.phase != Phase::Silent {
+        let turn = self.outgoing.turn();
+        if !self.form.json || !self.change(Phase::Silent, Phase::Ended) {
             return false;
         }
         let length = format!("content-length: {}\r\n\r\n", body.len());
-        let close = if self.form.close { CLOSE } else { b"" };
-        self.last(&mut state, [JSON, &self.head, close, length.as_bytes(), body]);
-        let is_there = state.phase != Phase::Broken;
-        drop(state);
-        is_there
+        self.say_last(turn, [JSON, &self.head, self.close(), length.as_bytes(), body])
     }
 
     /// Sends events as they were encoded; says whether the client was there to take them.
     pub fn send(&self, events: &[u8]) -> bool {
-        let mut state = self.state();
-        if matches!(state.phase, Phase::Ended | Phase::Broken) || !self.form.events {
-            return false;
-        }
+        let mut turn = self.outgoing.turn();
         let mut parts: [&[u8]; 7] = [b""; 7];
-        if state.phase == Phase::Silent {
-            state.phase = Phase::Open;
-            parts[0] = EVENTS;
-            parts[1] = &self.head;
-            parts[2] = if self.form.close { CLOSE } else { b"" };
-            parts[3] = if self.form.old { b"\r\n" } else { b"transfer-encoding: chunked\r\n\r\n" };
+        {
+            let mut state = self.state();
+            match state.phase {
+                Phase::Ended | Phase::Broken => return false,
+                _ if !self.form.events => return false,
+                Phase::Open | Phase::Ending => {}
+                Phase::Silent => {
+                    state.phase = Phase::Open;
+                    (parts[0], parts[1], parts[2]) = (EVENTS, &self.head, self.close());
+                    parts[3] = if self.form.old { b"\r\n" } else { b"transfer-encoding: chunked\r\n\r\n" };
+                }
+            }
         }
         let size = format!("{:x}\r\n", events.len());
         if self.form.old {
@@ -165,45 +165,72 @@ impl Stream {
         } else if !events.is_empty() {
             (parts[4], parts[5], parts[6]) = (size.as_bytes(), events, b"\r\n");
         }
-        let waited = state.waiting.len();
-        let needs_thread = if waited > 0 && waited + events.len() > self.limit {
+        let waited = turn.waiting();
+        if waited > 0 && waited + events.len() > self.limit {
             log::warning(format_args!("a client does not read its stream: {waited} bytes wait, the stream is closed"));
-            state.phase = Phase::Broken;
-            true
-        } else {
-            // The connection's thread waits for room already, if something waited.
-            state.write(&self.socket, &parts) && waited == 0 || state.phase == Phase::Broken
-        };
-        let taken = state.phase != Phase::Broken;
-        drop(state);
-        if needs_thread {
-            self.waker.wake();
+            self.break_off();
+            return false;
         }
-        taken
+        if turn.write(&parts).is_err() {
+            self.break_off();
+            return false;
+        }
+        if waited == 0 && turn.waiting() > 0 {
+            self.waker.wake(); // else the connection's thread waits for room already
+        }
+        true
     }
 
     /// Ends the stream after what was sent. Where nothing was, there is no answer to be given any more.
     pub fn end(&self) {
-        let mut state = self.state();
-        match state.phase {
-            Phase::Silent if self.form.reply && !self.form.events => {
-                let close = if self.form.close { CLOSE } else { b"" };
-                self.last(&mut state, [ACCEPTED, &self.head, close, b"content-length: 0\r\n\r\n", b""]);
-                return;
-            }
-            Phase::Silent => {
-                drop(state);
-                self.send(b"");
-                return self.end();
-            }
-            Phase::Open if !state.waiting.is_empty() || self.form.old || self.form.close => {
-                state.phase = Phase::Ending;
-            }
-            Phase::Open => return self.last(&mut state, [b"0\r\n\r\n", b"", b"", b"", b""]),
-            Phase::Ending | Phase::Ended | Phase::Broken => return,
+        let turn = self.outgoing.turn();
+        if self.form.events && self.state().phase == Phase::Silent {
+            drop(turn);
+            self.send(b"");
+            return self.end();
         }
-        drop(state);
+        if self.change(Phase::Silent, Phase::Ended) {
+            self.say_last(turn, [ACCEPTED, &self.head, self.close(), b"content-length: 0\r\n\r\n", b""]);
+        } else if turn.waiting() == 0 && !self.form.close && self.change(Phase::Open, Phase::Ended) {
+            self.say_last(turn, [b"0\r\n\r\n", b"", b"", b"", b""]);
+        } else if self.change(Phase::Open, Phase::Ending) {
+            self.waker.wake();
+        }
+    }
+
+    fn close(&self) -> &'static [u8] {
+        if self.form.close { CLOSE } else { b"" }
+    }
+
+    /// Changes the phase if it is `from`; says whether it was.
+    fn change(&self, from: Phase, to: Phase) -> bool {
+        let mut state = self.state();
+        let is_so = state.phase == from;
+        if is_so {
+            state.phase = to;
+        }
+        is_so
+    }
+
+    /// The client is gone, or does not read.
+    fn break_off(&self) {
+        self.state().phase = Phase::Broken;
         self.waker.wake();
+    }
+
+    /// Writes the last that is said, the phase being that of the end; says whether the client is there. When the
+    /// client reads it, the connection's thread must be free to take the next request: it is not locked out meanwhile.
+    fn say_last(&self, mut turn: Turn<'_>, parts: [&[u8]; 5]) -> bool {
+        if turn.write(&parts).is_err() {
+            self.break_off();
+            return false;
+        }
+        let waits = turn.waiting() > 0;
+        drop(turn);
+        if waits || self.form.close || !self.state().watched {
+            self.waker.wake();
+        }
+        true
     }
 
     /// Another stream takes its place: what waits is lost.
@@ -212,14 +239,6 @@ impl Stream {
         if !matches!(state.phase, Phase::Ended | Phase::Broken) {
             state.phase = Phase::Broken;
             drop(state);
-            self.waker.wake();
-        }
-    }
-
-    /// Writes the last that is said.
-    fn last(&self, state: &mut State, parts: [&[u8]; 5]) {
-        state.phase = Phase::Ended;
-        if state.write(&self.socket, &parts) || !state.watched || self.form.close {
             self.waker.wake();
         }
     }
@@ -240,23 +259,30 @@ impl Stream {
     fn keep(&self, quiet: impl Fn()) -> Over {
         let mut comment_at = Instant::now() + self.keep_alive;
         let mut end_by = None;
+        let mut has_input = false;
         loop {
-            let (waiting, phase, watched) = {
-                let mut state = self.state();
-                if state.write_waiting(&self.socket).is_err() {
-                    return Over::Gone;
-                }
-                if state.phase == Phase::Ending && state.waiting.is_empty() {
-                    state.phase = Phase::Ended;
-                    if !self.form.old {
-                        state.write(&self.socket, &[b"0\r\n\r\n"]);
-                    }
-                }
-                if state.phase == Phase::Ended && state.waiting.is_empty() {
-                    return Over::Ended;
-                }
-                (state.waiting.len(), state.phase, state.watched)
+            let turn = self.outgoing.try_turn();
+            if turn.is_none() && has_input && !self.form.close && self.state().phase == Phase::Ended {
+                // The answer is being written, and the client has gone on already.
+                return Over::Ended;
+            }
+            let mut turn = turn.unwrap_or_else(|| self.outgoing.turn());
+            if turn.flush().is_err() {
+                return Over::Gone;
+            }
+            let waiting = turn.waiting();
+            if waiting == 0 && self.change(Phase::Ending, Phase::Ended) && !self.form.old {
+                let _ = turn.write(&[b"0\r\n\r\n"]);
+                continue;
+            }
+            drop(turn);
+            let (phase, watched) = {
+                let state = self.state();
+                (state.phase, state.watched)
             };
+            if phase == Phase::Ended && waiting == 0 {
+                return Over::Ended;
+            }
             let now = Instant::now();
             match phase {
                 Phase::Broken => return Over::Gone,
@@ -284,15 +310,16 @@ impl Stream {
             }
             let until = end_by.map_or(comment_at, |(by, _)| by);
             let limit = until.saturating_duration_since(now);
-            if self.wait(waiting > 0, watched, phase, limit) == Some(Over::Gone) {
-                return Over::Gone;
+            match self.wait(waiting > 0, watched, phase, limit) {
+                Some(Seen::Nobody) => return Over::Gone,
+                seen => has_input = seen == Some(Seen::Input),
             }
         }
     }
 
     /// Waits for room, for the client's end or its next request, or for a wake. At the end the client need not be
     /// there to send, only to read.
-    fn wait(&self, waiting: bool, watched: bool, phase: Phase, limit: Duration) -> Option<Over> {
+    fn wait(&self, waiting: bool, watched: bool, phase: Phase, limit: Duration) -> Option<Seen> {
         let socket = self.socket.as_fd();
         let is_ending = matches!(phase, Phase::Ending | Phase::Ended);
         let poll = match (watched && !is_ending, waiting || is_ending) {
@@ -311,17 +338,17 @@ impl Stream {
     }
 
     /// Finds out why there is something to read.
-    fn look(&self, watched: bool) -> Option<Over> {
+    fn look(&self, watched: bool) -> Option<Seen> {
         let socket = self.socket.as_fd();
         let seen = if self.form.reply {
             let mut state = self.state();
-            if state.phase == Phase::Ended && state.waiting.is_empty() {
-                return None; // it is the next request
+            if state.phase == Phase::Ended {
+                return Some(Seen::Input); // most likely the next request
             }
             let seen = system::peek_now(socket);
             if matches!(seen, Ok(1..)) {
                 state.watched = false; // it can wait
-                return if watched { None } else { Some(Over::Gone) };
+                return if watched { None } else { Some(Seen::Nobody) };
             }
             seen
         } else {
@@ -329,32 +356,24 @@ impl Stream {
             system::receive_now(socket, &mut [0; 1024])
         };
         match seen {
-            Ok(0) => Some(Over::Gone),
+            Ok(0) => Some(Seen::Nobody),
             Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Some(Over::Gone)
+                Some(Seen::Nobody)
             }
             _ => None,
         }
     }
 
-    /// The lock is held for writes that do not wait, never longer.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Writes what the socket takes of `parts` at once; says whether the connection's thread has something to do.
-    fn write<const N: usize>(&mut self, socket: &TcpStream, parts: &[&[u8]; N]) -> bool {
-        let mut parts = parts.map(IoSlice::new);
-        let sent = self.waiting.send(&mut parts, |parts| system::send_now(socket.as_fd(), parts));
-        if sent.is_err() {
-            self.phase = Phase::Broken;
-        }
-        sent.is_err() || !self.waiting.is_empty()
-    }
-
-    fn write_waiting(&mut self, socket: &TcpStream) -> io::Result<()> {
-        self.waiting.write(|bytes| system::send_now(socket.as_fd(), &[IoSlice::new(bytes)]))
-    }
+/// What there is to read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// Something, behind an answer.
+    Input,
+    /// The end.
+    Nobody,
 }

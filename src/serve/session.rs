@@ -1,7 +1,8 @@
 //! One client: its open requests, its streams, and the way to its server.
 //!
-//! Always: what is decided about a message and what is written of it happen under one lock, so that events reach a
-//! stream in the order of their ids; nothing that can wait is done under it. Nobody sends to the server under it.
+//! Always: what is decided about a message and what is written of it happen in one turn, so that events reach a
+//! stream in the order of their ids; nothing that can wait is done in it. Nobody sends to the server in it. The book
+//! itself is locked for less than that: a client that reads an answer may go on before its writer has.
 
 use super::offer::Offer;
 use crate::downstream::stream::Stream;
@@ -27,6 +28,8 @@ pub struct Session {
     /// The way to its server.
     pub sender: Arc<dyn Sender>,
     begun: Instant,
+    /// Whose turn it is to write to the client; taken before the book.
+    turn: Mutex<()>,
     book: Mutex<Book>,
 }
 
@@ -79,12 +82,25 @@ struct Channel {
 }
 
 impl Book {
+    /// A stream is over.
+    fn forget(&mut self, id: StreamId) -> Option<Channel> {
+        self.left = Instant::now();
+        self.channels.remove(&id)
+    }
+
     /// The first answer of the server tells whether there is a session.
     fn note_opening(&mut self, message: &Message) {
         if self.opening == Opening::Unanswered && matches!(message.kind(), Kind::Response { .. }) {
             self.opening = if message.is_error() { Opening::Refused } else { Opening::Begun };
         }
     }
+}
+
+/// A message as an event.
+fn event(id: Option<&str>, message: &Message) -> Vec<u8> {
+    let mut event = Vec::with_capacity(message.bytes().len() + 64);
+    sse::encode(&mut event, "message", id, message.bytes());
+    event
 }
 
 /// What was missed is never skipped silently.
@@ -120,11 +136,15 @@ impl Session {
             times: Vec::new(),
             ended: false,
         };
-        Self { id, offer, sender, begun: Instant::now(), book: Mutex::new(book) }
+        Self { id, offer, sender, begun: Instant::now(), turn: Mutex::new(()), book: Mutex::new(book) }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The id is a secret of its client; its beginning tells sessions apart.
@@ -170,6 +190,7 @@ impl Session {
         primes: bool,
         first: &[u8],
     ) -> Option<StreamId> {
+        let _turn = self.turn();
         let mut book = self.book();
         if book.ended {
             return None;
@@ -207,6 +228,7 @@ impl Session {
     /// # Errors
     /// What it missed is not there any more, or nothing is left to come.
     pub fn resume(&self, last: &str, stream: &Arc<Stream>) -> Result<StreamId, Refusal> {
+        let _turn = self.turn();
         let mut book = self.book();
         let now = self.begun.elapsed();
         let resumed = book.replay.as_mut().map_or(Err(Lost::Unknown), |replay| replay.after(last, now));
@@ -260,6 +282,7 @@ impl Session {
 
     /// Nothing was said on this stream for long: it becomes an event stream, so that nobody cuts it.
     pub fn quiet(&self, id: StreamId) {
+        let _turn = self.turn();
         let mut book = self.book();
         if book.channels.get(&id).is_some_and(|channel| !channel.begun) {
             self.begin(&mut book, id, b"");
@@ -311,11 +334,20 @@ impl Session {
             decisions.push(book.requests.from_client(message, stream));
         }
         for decision in &decisions {
-            match decision {
-                FromClient::Forward { finished: Some(finished) } => Self::finish(&mut book, *finished),
-                FromClient::Answer(answer) => self.answer(&mut book, stream, answer),
-                FromClient::Forward { finished: None } | FromClient::Drop(_) => {}
+            if let FromClient::Forward { finished: Some(finished) } = decision {
+                Self::finish(&mut book, *finished);
             }
+        }
+        drop(book);
+        let mut answers = decisions
+            .iter()
+            .filter_map(|decision| match decision {
+                FromClient::Answer(answer) => Some(answer),
+                _ => None,
+            })
+            .peekable();
+        while let Some(answer) = answers.next() {
+            self.answer(stream, answer, answers.peek().is_none());
         }
         decisions
     }
@@ -326,10 +358,10 @@ impl Session {
             Err(Undelivered::Gone(why)) => why,
             Err(Undelivered::Full) => "the server does not read what it is sent".into(),
         };
-        let mut book = self.book();
-        match (book.requests.undelivered(message, &why), message.kind()) {
+        let answer = self.book().requests.undelivered(message, &why);
+        match (answer, message.kind()) {
             (Some(answer), _) => {
-                self.answer(&mut book, stream, &answer);
+                self.answer(stream, &answer, true);
                 Ok(())
             }
             (None, Kind::Request { .. }) => Ok(()), // the end of the server has answered it already
@@ -337,11 +369,13 @@ impl Session {
         }
     }
 
-    /// Answers a request in place of the server.
-    fn answer(&self, book: &mut Book, stream: StreamId, answer: &Message) {
-        self.count_sent(book, answer, true);
-        let last = stream != ONLY && book.requests.open_on(stream) == 0;
-        self.write(book, stream, answer, last);
+    /// Answers a request in place of the server; the stream may end with it, if nothing else is owed there.
+    fn answer(&self, stream: StreamId, answer: &Message, may_end: bool) {
+        let _turn = self.turn();
+        let mut book = self.book();
+        self.count_sent(&mut book, answer, true);
+        let last = may_end && stream != ONLY && book.requests.open_on(stream) == 0;
+        self.write(&mut book, stream, answer, last);
     }
 
     fn count_taken(&self, book: &mut Book, message: &Message) {
@@ -373,7 +407,7 @@ impl Session {
         if let Some(replay) = &mut book.replay {
             replay.end(id);
         }
-        if let Some(Channel { stream: Some(stream), .. }) = book.channels.remove(&id) {
+        if let Some(Channel { stream: Some(stream), .. }) = book.forget(id) {
             stream.end();
         }
     }
@@ -381,24 +415,47 @@ impl Session {
     /// Takes a message of the server; gives what the server is to be answered, if it asked in vain.
     #[must_use]
     pub fn deliver(&self, message: &Message) -> Option<Message> {
+        let _turn = self.turn();
         let mut book = self.book();
-        match book.requests.from_server(message) {
+        let stream = match book.requests.from_server(message) {
             FromServer::Deliver { stream, last } => {
                 book.note_opening(message);
                 self.count_sent(&mut book, message, false);
-                let asks = matches!(message.kind(), Kind::Request { .. });
-                let sent = self.write(&mut book, stream, message, last && stream != ONLY);
-                let id = message.id().filter(|_| asks && !sent)?;
-                let refusal = Message::error(Some(id), INTERNAL_ERROR, "the client cannot be asked on this connection");
-                book.requests.from_client(&refusal, stream); // it counts as the client's
-                Some(refusal)
+                if self.write_alone(book, stream, message, last && stream != ONLY).unwrap_or(false) {
+                    return None;
+                }
+                stream
             }
-            FromServer::Hold => None,
-            FromServer::Refuse(answer) => Some(answer),
+            FromServer::Hold => return None,
+            FromServer::Refuse(answer) => return Some(answer),
             FromServer::Drop(why) => {
                 log::debug(format_args!("session {}: {message:?} left out: {why}", self.shown()));
-                None
+                return None;
             }
+        };
+        let id = message.id().filter(|_| matches!(message.kind(), Kind::Request { .. }))?;
+        let refusal = Message::error(Some(id), INTERNAL_ERROR, "the client cannot be asked on this connection");
+        self.book().requests.from_client(&refusal, stream); // it counts as the client's
+        Some(refusal)
+    }
+
+    /// Writes a message to a stream as [`Session::write`] does, where it can with the book closed.
+    fn write_alone(&self, mut book: MutexGuard<'_, Book>, id: StreamId, message: &Message, last: bool) -> Option<bool> {
+        let resumes = book.replay.is_some();
+        let channel = book.channels.get(&id)?;
+        let stream = channel.stream.clone();
+        match stream {
+            Some(stream) if last && channel.batch.is_none() && !channel.begun && stream.takes_json() => {
+                book.forget(id);
+                drop(book);
+                stream.answer(message.bytes());
+                Some(true)
+            }
+            Some(stream) if channel.begun && !resumes && !last => {
+                drop(book);
+                Some(stream.send(&event(None, message)))
+            }
+            _ => Some(self.write(&mut book, id, message, last)),
         }
     }
 
@@ -409,7 +466,7 @@ impl Session {
             && channel.batch.is_none()
             && channel.stream.as_ref().is_some_and(|stream| stream.answer(message.bytes()))
         {
-            book.channels.remove(&id);
+            book.forget(id);
             return true;
         }
         if channel.batch.is_some() {
@@ -423,13 +480,11 @@ impl Session {
         let there = channel.stream.as_ref().filter(|stream| stream.takes_events());
         let mut sent = false;
         if there.is_some() || channel.resumable {
-            let event = replay.as_mut().map(|replay| replay.keep(id, message.bytes(), self.begun.elapsed()));
+            let number = replay.as_mut().map(|replay| replay.keep(id, message.bytes(), self.begun.elapsed()));
             if let Some(stream) = there {
-                let mut bytes = Vec::with_capacity(message.bytes().len() + 64);
-                sse::encode(&mut bytes, "message", event.as_deref(), message.bytes());
-                sent = stream.send(&bytes);
+                sent = stream.send(&event(number.as_deref(), message));
             }
-            channel.resumable |= sent && event.is_some();
+            channel.resumable |= sent && number.is_some();
             sent |= channel.resumable;
         }
         if last {
@@ -452,13 +507,14 @@ impl Session {
             if let Some(stream) = &channel.stream {
                 stream.answer(batch);
             }
-            book.channels.remove(&id);
+            book.forget(id);
         }
         is_answer
     }
 
     /// The session is over: what is open is answered, and the streams end. Says whether it was not over before.
     pub fn end(&self, why: &str) -> bool {
+        let _turn = self.turn();
         let mut book = self.book();
         if std::mem::replace(&mut book.ended, true) {
             return false;
