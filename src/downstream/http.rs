@@ -5,7 +5,7 @@
 
 use super::listener::{Guard, Limits};
 use super::outgoing::Outgoing;
-use crate::protocol::head::{self, Body, Framing, Head};
+use crate::protocol::head::{self, Body, Framing, Head, Known};
 use crate::protocol::http::Refusal;
 use crate::system::Waker;
 use std::io::{self, Read};
@@ -13,7 +13,10 @@ use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq_proto::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use ureq_proto::server::{RecvRequestResult, Reply, state::RecvBody};
+use ureq_proto::server::{
+    RecvRequestResult, Reply,
+    state::{RecvBody, RecvRequest},
+};
 
 /// One connection of a client.
 pub struct Connection {
@@ -25,6 +28,8 @@ pub struct Connection {
     read_timeout: Duration,
     waker: Option<Arc<Waker>>,
     outgoing: Arc<Outgoing>,
+    /// The last request's head, which the next one's is likely to be like.
+    known: Option<Known>,
     _guard: Guard,
 }
 
@@ -149,6 +154,7 @@ impl Connection {
             read_timeout: Duration::ZERO,
             waker: None,
             outgoing,
+            known: None,
             _guard: guard,
         })
     }
@@ -174,6 +180,10 @@ impl Connection {
             }
         }
         self.fresh = false;
+        if let Some((length, head)) = self.known.as_ref().and_then(|known| known.again(self.buffer.left())) {
+            self.buffer.consume(length);
+            return Ok(head);
+        }
         let deadline = Instant::now() + self.limits.head_timeout;
         let end = loop {
             if let Some(end) = head::end(self.buffer.left()) {
@@ -192,9 +202,11 @@ impl Connection {
         if end > self.limits.header_bytes {
             return Err(refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is too long"));
         }
-        let head = head::read(&self.buffer.left()[..end]).map_err(Broken::Refused);
+        let bytes = &self.buffer.left()[..end];
+        let head = head::read(bytes).map_err(Broken::Refused)?;
+        self.known = Known::new(bytes, &head);
         self.buffer.consume(end);
-        head
+        Ok(head)
     }
 
     /// Reads a request's body.
@@ -214,7 +226,7 @@ impl Connection {
             }
             Framing::Chunked => {
                 self.say_continue(body.expects_continue)?;
-                let reply = match body.reply.proceed() {
+                let reply = match body.reply.and_then(Reply::<RecvRequest>::proceed) {
                     Some(RecvRequestResult::RecvBody(reply)) => reply,
                     Some(RecvRequestResult::Send100(reply)) => {
                         let (_, reply) = reply.accept(&mut [0; 64]).map_err(|_| bad_chunk())?;

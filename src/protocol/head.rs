@@ -3,14 +3,19 @@
 //!
 //! After a refusal the connection cannot be used any more: nobody knows where the next request begins.
 
+mod known;
+
+pub use known::Known;
+
 use super::http::Refusal;
+use std::sync::Arc;
 use ureq_proto::http::{HeaderMap, Method, Request, StatusCode, Version, header};
 use ureq_proto::server::{Reply, state::RecvRequest};
 
 /// A request without its body.
 pub struct Head {
     /// Method, target and headers.
-    pub request: Request<()>,
+    pub request: Arc<Request<()>>,
     /// What is known of the body.
     pub body: Body,
     /// Whether the connection ends with the answer.
@@ -23,8 +28,8 @@ pub struct Body {
     pub framing: Framing,
     /// Whether the client waits for `100 Continue` before it sends it.
     pub expects_continue: bool,
-    /// The parser's state; a chunked body is read with it.
-    pub reply: Reply<RecvRequest>,
+    /// The parser's state, with which a chunked body is read.
+    pub reply: Option<Reply<RecvRequest>>,
 }
 
 /// How the end of a body is found. RFC 9112 §6.3.
@@ -89,7 +94,8 @@ pub fn read(bytes: &[u8]) -> Result<Head, Refusal> {
     };
     // HTTP/1.0 would want to be told that its connection goes on, and waits for the end otherwise.
     let close = old || has_word(request.headers(), &header::CONNECTION, "close");
-    Ok(Head { request, body: Body { framing, expects_continue, reply }, close })
+    let reply = (framing == Framing::Chunked).then_some(reply);
+    Ok(Head { request: Arc::new(request), body: Body { framing, expects_continue, reply }, close })
 }
 
 fn bad(reason: &str) -> Refusal {

@@ -15,7 +15,7 @@ pub use rules::{Rules, prefix};
 use ureq_proto::http::{HeaderMap, Method, Request, StatusCode, header};
 
 /// What a request asks for, and of whom.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     /// The name in `/servers/NAME/…`; `None` at the top. It may be nobody's.
     pub server: Option<String>,
@@ -24,7 +24,7 @@ pub struct Asked {
 }
 
 /// What a request asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// HTTP+SSE: a new session and its event stream.
     OpenSession,

@@ -41,9 +41,16 @@ struct Asking<'a> {
 
 /// Serves one connection until it ends.
 pub fn serve(house: &Arc<House>, mut connection: Connection) {
+    let mut last: Option<(Arc<Request<()>>, Asked)> = None;
     while let Some(Head { request, body, close }) = connection.next_head() {
         let asking = Asking { house, request: &request, close };
-        let outcome = asking.check().map_or_else(Outcome::Refuse, |asked| asking.act(asked, &mut connection, body));
+        // The same head asks for the same.
+        let asked = asking.note().and_then(|()| match last.take() {
+            Some((same, asked)) if Arc::ptr_eq(&same, &request) => Ok(asked),
+            _ => asking.route(),
+        });
+        last = asked.as_ref().ok().map(|asked| (request.clone(), asked.clone()));
+        let outcome = asked.map_or_else(Outcome::Refuse, |asked| asking.act(asked, &mut connection, body));
         match outcome {
             Outcome::Answer(response) => {
                 if response.status.as_u16() >= 400 {
@@ -71,15 +78,17 @@ impl From<Refusal> for Outcome {
 }
 
 impl Asking<'_> {
-    fn check(&self) -> Result<Asked, Refusal> {
+    /// Notes that somebody asks.
+    fn note(&self) -> Result<(), Refusal> {
         let stopping = {
             let mut state = self.house.state();
             state.last_activity = Some(SystemTime::now());
             state.stopping
         };
-        if stopping {
-            return Err(unavailable(STOPPING));
-        }
+        if stopping { Err(unavailable(STOPPING)) } else { Ok(()) }
+    }
+
+    fn route(&self) -> Result<Asked, Refusal> {
         route(self.request, &self.house.rules).map_err(|refusal| self.house.explain_not_found(refusal))
     }
 

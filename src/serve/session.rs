@@ -14,7 +14,7 @@ use crate::protocol::replay::{Lost, Replay};
 use crate::protocol::session::{self, FromClient, FromServer, StreamId};
 use crate::protocol::sse;
 use crate::upstream::{Sender, Undelivered};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use ureq_proto::http::StatusCode;
@@ -50,7 +50,7 @@ struct Book {
     requests: session::Session,
     /// Where streams are resumed, and their events have ids.
     replay: Option<Replay>,
-    channels: HashMap<StreamId, Channel>,
+    channels: BTreeMap<StreamId, Channel>,
     streams: u64,
     /// Since when no client is connected.
     left: Instant,
@@ -129,7 +129,7 @@ impl Session {
         let book = Book {
             requests: session::Session::new(limits.open_requests, limits.waiting_bytes),
             replay,
-            channels: HashMap::new(),
+            channels: BTreeMap::new(),
             streams: ONLY.0,
             left: Instant::now(),
             opening: Opening::Unanswered,
