@@ -2,7 +2,7 @@ PROXY := $(or $(CARGO_TARGET_DIR),target)/release/mcp-proxy
 
 .PHONY: run test check static clean
 
-# Offers the built-in demo server at http://127.0.0.1:8080/sse.
+# Offers the built-in demo server at http://127.0.0.1:8080/mcp and /sse.
 run:
 	cargo build --locked --release
 	$(PROXY) --port 8080 -- $(PROXY) --demo

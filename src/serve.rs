@@ -1,14 +1,15 @@
-//! Serve: clients over HTTP, a local server behind. Owns every thread of this mode.
+//! Serve: clients over HTTP, servers behind: local processes or something remote. Owns every thread of this mode.
 //!
 //! ```text
-//!   accept ──▶ connection (one a connection): heads, bodies, answers; the one with GET /sse keeps the stream
-//!   server (one a process): what the server says ──▶ its session ──▶ the session's stream
-//!   signals ──▶ main: waits, stops
+//!   accept ──▶ connection (one a connection): heads, bodies, answers; keeps the stream that it opened
+//!   server (one a server): what the server says ──▶ its session, or the one it is for ──▶ a stream of the session
+//!   signals ──▶ main: waits, sees to idle sessions and to servers that are due, reads the configuration again, stops
 //! ```
 //!
-//! Each session has a server process of its own. One more process, the spare, is started ahead for the next
-//! session. `accept`, `connection` and `server` threads are joined at the end; `signals` is stuck in a read of
+//! Each session has a server process of its own, and one more, the spare, is started ahead for the next session; or all
+//! sessions share one. `accept`, `connection` and `server` threads are joined at the end; `signals` is stuck in a read of
 //! the signal pipe, which nobody closes.
+
 mod house;
 mod offer;
 mod requests;

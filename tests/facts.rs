@@ -152,6 +152,9 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder of ours") {
         let path = entry.expect("an entry of it").path();
         if path.is_dir() {
+            if path.file_name().is_some_and(|name| name == "tests") {
+                continue;
+            }
             collect(&path, files);
         } else if path.extension().is_some_and(|kind| kind == "rs")
             && path.file_name().is_some_and(|name| name != "tests.rs")

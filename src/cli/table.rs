@@ -397,7 +397,7 @@ pub(super) static TABLE: &[Row] = &[
         value: "N",
         group: Group::Sessions,
         help: "Sessions at the same time.",
-        default: "256",
+        default: "512",
         set: Setter::Word(|draft, word| count(word).map(|value| draft.sessions = value)),
         ..OURS
     },
@@ -442,7 +442,7 @@ pub(super) static TABLE: &[Row] = &[
         value: "N",
         group: Group::Limits,
         help: "Connections at the same time.",
-        default: "512",
+        default: "2048",
         set: Setter::Word(|draft, word| count(word).map(|value| draft.limits.connections = value)),
         ..OURS
     },

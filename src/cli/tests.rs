@@ -793,7 +793,7 @@ fn the_defaults_are_those_that_are_promised() {
     let limits = serve.limits;
     assert_eq!((serve.host.as_str(), serve.port), ("127.0.0.1", 0));
     assert_eq!(serve.expose_headers, ["Mcp-Session-Id"]);
-    assert_eq!((serve.sessions, serve.open_requests, limits.connections), (256, 1024, 512));
+    assert_eq!((serve.sessions, serve.open_requests, limits.connections), (512, 1024, 2048));
     assert_eq!((limits.header_bytes, limits.body_bytes, limits.stream_bytes), (32 << 10, 64 << 20, 64 << 20));
     let times = [limits.head_timeout, limits.body_timeout, limits.idle_timeout, limits.keep_alive, serve.stop_timeout];
     assert_eq!(times.map(|time| time.as_secs()), [10, 30, 75, 15, 5]);

@@ -197,6 +197,7 @@ impl Streamable {
             state.session.clone()
         };
         self.listen(&session);
+        self.wait_for_stream(&session);
     }
 
     /// The server knows that the client no longer wants an answer: nobody needs to wait for it.

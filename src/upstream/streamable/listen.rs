@@ -2,7 +2,7 @@
 
 use super::Streamable;
 use super::post::content_type;
-use super::session::Session;
+use super::session::{Session, State};
 use super::stream::{Broken, Events};
 use crate::log;
 use crate::protocol::remote::is_type;
@@ -14,6 +14,8 @@ use std::thread;
 use std::time::Duration;
 use ureq::http::{HeaderValue, Method};
 
+/// Some servers send the head of the stream only with its first event: what follows does not wait longer for it.
+const STREAM_PATIENCE: Duration = Duration::from_millis(500);
 /// The delay before the stream is asked for again, and the longest one.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -38,6 +40,14 @@ impl Streamable {
         }
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Waits until the GET stream of this session is there, or it is known that there is none. A server that asks
+    /// something during the first call may have no other way to the client.
+    pub(super) fn wait_for_stream(&self, session: &Session) {
+        let is_missing = |state: &mut State| state.listened < session.number && state.stopped.is_none();
+        let state = self.state();
+        drop(self.changed.wait_timeout_while(state, STREAM_PATIENCE, is_missing));
     }
 
     fn keep_listening(&self) {
@@ -68,7 +78,10 @@ impl Streamable {
             self.waits.let_abort();
             let after = events.as_ref().and_then(Events::last_event);
             let after = after.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
-            match self.get(session, after) {
+            let answer = self.get(session, after);
+            self.state().listened = session.number;
+            self.changed.notify_all();
+            match answer {
                 Ok(answer) => {
                     let stream = match events.take() {
                         Some(mut stream) => {
@@ -90,7 +103,7 @@ impl Streamable {
                 Err((_, why)) => log::debug(format_args!("no stream for what the server says by itself: {why}")),
             }
             self.waits.keep();
-            let is_current = |state: &super::State| state.listens_to == session.number;
+            let is_current = |state: &State| state.listens_to == session.number;
             if !self.pause(retry.next(), is_current) {
                 return;
             }

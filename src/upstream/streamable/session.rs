@@ -119,6 +119,8 @@ pub struct State {
     /// The thread that reads the GET stream, and the number of the session that it shall read.
     pub listener: Option<JoinHandle<()>>,
     pub listens_to: u64,
+    /// The number of the session whose GET stream is there, or is not offered.
+    pub listened: u64,
     /// Whether the server was heard of.
     pub connected: bool,
     /// Why the conversation ends.
@@ -145,6 +147,7 @@ impl State {
             open: Vec::new(),
             listener: None,
             listens_to: 0,
+            listened: 0,
             connected: false,
             stopped: None,
         }
