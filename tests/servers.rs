@@ -163,3 +163,14 @@ fn behind_a_reverse_proxy_the_paths_are_those_that_the_client_sees() {
     http.begin("2025-11-25");
     greet(&mut http);
 }
+
+#[test]
+fn what_a_named_server_logs_bears_its_name() {
+    let folder = Folder::new();
+    let loud = |word: &str| json!({"command": "sh", "args": ["-c", format!("echo {word} >&2; exec cat")]});
+    let proxy = start(&folder, &json!({"one": loud("uno"), "two": loud("due")}), &[]);
+    proxy.wait_for_stderr("one: uno\n");
+    proxy.wait_for_stderr("two: due\n");
+    let json = start(&folder, &json!({"one": loud("uno")}), &["--log-format", "json"]);
+    json.wait_for_stderr(r#""server":"one""#);
+}

@@ -301,6 +301,7 @@ impl House {
                 line_bytes: self.options.limits.body_bytes,
                 waiting_bytes: self.options.limits.stream_bytes,
                 stop_timeout: self.options.stop_timeout,
+                mark: offer.server.name.as_deref().map(Arc::from),
             }),
             (Target::Remote(_), Some(client)) => {
                 let owner = owner.clone();

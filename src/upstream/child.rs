@@ -43,8 +43,8 @@ pub struct Command {
     pub pass_environment: bool,
 }
 
-/// What a child may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a child may cost, and what it is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// The longest line (bytes) of its stdout.
     pub line_bytes: usize,
@@ -52,6 +52,8 @@ pub struct Limits {
     pub waiting_bytes: usize,
     /// How long it may take to end before its process group is killed.
     pub stop_timeout: Duration,
+    /// What marks its lines in our log, where there are several servers.
+    pub mark: Option<Arc<str>>,
 }
 /// What a server gets of our environment when it does not get all of it.
 const INHERITED: [&str; 6] = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER"];

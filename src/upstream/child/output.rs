@@ -266,13 +266,14 @@ impl Output {
         let Some(stderr) = &mut self.stderr else { return 0 };
         match retried(|| stderr.read(&mut self.buffer)) {
             Ok(read @ 1..) => {
-                self.stderr_lines.feed(&self.buffer[..read], log_stderr);
+                let mark = self.shared.limits.mark.as_deref();
+                self.stderr_lines.feed(&self.buffer[..read], |line| log_stderr(mark, line));
                 read
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Ok(0) | Err(_) => {
                 if let Some(line) = self.stderr_lines.finish() {
-                    log_stderr(line);
+                    log_stderr(self.shared.limits.mark.as_deref(), line);
                 }
                 self.stderr = None;
                 0
@@ -292,9 +293,9 @@ impl Drop for Output {
     }
 }
 
-fn log_stderr(line: Line) {
+fn log_stderr(mark: Option<&str>, line: Line) {
     match line {
-        Line::Complete(line) => log::foreign(None, &line),
+        Line::Complete(line) => log::foreign(mark, &line),
         Line::TooLong { bytes } => log::debug(format_args!("the server logged a line of {bytes} bytes: left out")),
     }
 }
