@@ -3,14 +3,14 @@
 //! Always: a message is sent once, whatever becomes of it; what may be secret goes to the origin that the user named
 //! and to no other.
 
+use super::answer::Body;
 use super::auth::Auth;
 use super::http::{self, Client, Route};
 use crate::log;
 use crate::protocol::uri::Origin;
 use std::borrow::Cow;
 use std::io::Read;
-use ureq::Body;
-use ureq::http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, request};
+use ureq::http::{HeaderName, HeaderValue, Response, StatusCode, Uri, header, request};
 
 /// Redirects that are followed one after the other.
 const REDIRECTS: usize = 5;
@@ -57,10 +57,7 @@ pub fn exchange(
             client.authorize(now.to_mut(), route)?;
         }
         let (url, way) = (now.uri.clone(), route(&now.uri)?);
-        let answer = match body {
-            Some(body) => way.agent.run(Request::from_parts((*now).clone(), body)),
-            None => way.agent.run(Request::from_parts((*now).clone(), ())),
-        };
+        let answer = way.agent.run(&now, body, None);
         let timeout = client.remote().timeout;
         let response = answer.map_err(|error| way.explain(&url.to_string(), &error, timeout))?;
         if response.status() == StatusCode::UNAUTHORIZED
@@ -80,7 +77,7 @@ pub fn exchange(
 
 /// Reads an answer that nobody wants, so that its connection can be used again.
 fn drain(response: Response<Body>) {
-    let _ = std::io::copy(&mut response.into_body().into_reader().take(DRAINED_BYTES), &mut std::io::sink());
+    let _ = std::io::copy(&mut response.into_body().take(DRAINED_BYTES), &mut std::io::sink());
 }
 
 fn is_followed(status: u16, redirects: Redirects) -> bool {

@@ -3,8 +3,9 @@
 //! Always: the user's headers go to the origin that the user named and to no other; nothing that may be a secret
 //! is in an error; a proxy is the one that the environment names for this very address.
 
+use super::agent::{Agent, USER_AGENT};
 use super::auth::{Auth, Credentials, Proof};
-use super::dial::{Dialer, SharedTls, Unresolved};
+use super::dial::{Dialer, SharedTls};
 use super::oauth;
 use super::waits::Waits;
 use crate::error::Error;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
-use ureq::{Agent, Proxy, Timeout};
+use ureq::{Proxy, Timeout};
 
 /// How a remote server is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,13 +63,6 @@ pub enum Verify {
     /// All of them: no protection against somebody in the middle.
     Nothing,
 }
-
-/// Idle connections are kept for less than the five seconds after which many servers close theirs (Node, uvicorn):
-/// a request that meets the closing would fail, and a POST is never sent twice.
-const IDLE: Duration = Duration::from_secs(4);
-
-/// Connections to one server that are kept for the next request.
-const IDLE_CONNECTIONS: usize = 16;
 
 /// What makes agents for one remote server.
 pub struct Client {
@@ -188,7 +182,7 @@ impl Client {
     /// Whether requests to this address carry more than fixed headers.
     #[must_use]
     pub fn proves(&self, url: &Uri) -> bool {
-        self.proof.is_wanted() && Origin::of(&url.to_string()).as_ref() == Some(&self.origin)
+        self.proof.is_wanted() && is_same_origin(url, &self.remote.url)
     }
 
     /// Tells the user that a redirect goes where the user's headers do not.
@@ -217,25 +211,11 @@ impl Client {
         let plain = |p: &Proxy| p.uri().scheme_str() == Some("http") && p.username().is_none();
         let forwards = url.scheme_str() == Some("http") && proxy.as_ref().is_some_and(plain);
         let (forward, tunnel) = if forwards { (proxy, None) } else { (None, proxy) };
-        let config = Agent::config_builder()
-            .proxy(tunnel)
-            .tls_config(self.tls.clone())
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .timeout_global(timeout)
-            .timeout_connect(Some(self.remote.timeout))
-            .timeout_send_request(Some(self.remote.timeout))
-            .timeout_send_body(Some(self.remote.timeout))
-            .max_idle_connections_per_host(IDLE_CONNECTIONS)
-            .max_idle_connections(IDLE_CONNECTIONS)
-            .user_agent(concat!("mcp-proxy/", env!("CARGO_PKG_VERSION")))
-            .accept("")
-            .accept_encoding("")
-            .max_idle_age(IDLE)
-            .build();
+        let config =
+            ureq::Agent::config_builder().proxy(tunnel).tls_config(self.tls.clone()).user_agent(USER_AGENT).build();
         let dialer = Dialer::new(waits.clone(), forward.map(|proxy| proxy.uri().clone()));
         let connector = ().chain(ConnectProxyConnector::default()).chain(dialer).chain(self.shared_tls.clone());
-        Ok(Route { agent: Agent::with_parts(config, connector, Unresolved), proxy: shown })
+        Ok(Route { agent: Agent::new(config, connector, self.remote.timeout, timeout), proxy: shown })
     }
 }
 
@@ -264,6 +244,13 @@ impl Route {
             _ => "it was no valid HTTP".into(),
         }
     }
+}
+
+/// Whether both are of one origin.
+#[must_use]
+pub fn is_same_origin(a: &Uri, b: &Uri) -> bool {
+    let is_same_text = a.scheme() == b.scheme() && a.authority() == b.authority();
+    is_same_text || Origin::of(&a.to_string()) == Origin::of(&b.to_string())
 }
 
 /// Where a redirect leads, if it may be followed.

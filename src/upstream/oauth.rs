@@ -97,11 +97,12 @@ fn once(
     }
     let request = request.body(form(credentials, resource, manner)).map_err(|_| format!("'{shown}' is no address"))?;
     let asked_at = Instant::now();
-    let request = route.agent.configure_request(request).timeout_global(Some(left)).build();
-    let response = route.agent.run(request).map_err(|error| route.explain(&url, &error, left))?;
+    let (head, form) = request.into_parts();
+    let response =
+        route.agent.run(&head, Some(form.as_bytes()), Some(left)).map_err(|error| route.explain(&url, &error, left))?;
     let status = response.status();
     let mut body = Vec::new();
-    let read = response.into_body().into_reader().take(ANSWER_BYTES).read_to_end(&mut body);
+    let read = response.into_body().take(ANSWER_BYTES).read_to_end(&mut body);
     read.map_err(|error| format!("the answer of '{shown}' broke: {}", route.broken(&ureq::Error::from(error))))?;
     if status.is_success() {
         let token = token(&body, asked_at).map_err(|why| format!("'{shown}' gave no token: {why}"));

@@ -4,6 +4,7 @@
 //! Always: that address has the origin of the stream; a POST is sent once, whatever becomes of it; when the link
 //! has ended, every wait of it ends.
 
+use super::answer::Body;
 use super::exchange::{Answer, Redirects, exchange};
 use super::http::{self, Client, Route};
 use super::waits::{Bystander, Waits};
@@ -18,7 +19,6 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use ureq::http::{HeaderName, Method, Request, Response, StatusCode, Uri, header, request};
-use ureq::{Body, BodyReader};
 
 /// Bytes of an answer to a POST that are read, so that its connection can be used again.
 const DRAINED_BYTES: u64 = 64 * 1024;
@@ -78,7 +78,7 @@ impl Attempt {
         let mut stream = Stream {
             attempt: self.clone(),
             shown: log::address(&url),
-            reader: response.into_body().into_reader(),
+            reader: response.into_body(),
             decoder: Decoder::new(self.client.remote().message_limit_bytes),
             chunk: vec![0; CHUNK_BYTES],
             decoded: VecDeque::new(),
@@ -169,12 +169,12 @@ const POST_HEADERS: &[(HeaderName, &str)] =
 /// Refuses an answer to the GET that is no event stream, and says what to do.
 fn refuse(url: &str, response: &Response<Body>) -> Result<(), Failure> {
     let (shown, status) = (log::address(url), response.status());
+    let found = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let found = found.and_then(|found| found.split(';').next()).map(str::trim);
     let advice = match status.as_u16() {
-        200 if response.body().mime_type().is_some_and(|t| t.eq_ignore_ascii_case("text/event-stream")) => {
-            return Ok(());
-        }
+        200 if found.is_some_and(|found| found.eq_ignore_ascii_case("text/event-stream")) => return Ok(()),
         200 => {
-            let found = response.body().mime_type().map_or_else(|| "nothing".into(), |t| log::shortened(t.as_bytes()));
+            let found = found.map_or_else(|| "nothing".into(), |found| log::shortened(found.as_bytes()));
             return Err(Failure {
                 why: format!(
                     "'{shown}' answered with '{found}', not with an event stream; is the path right? HTTP+SSE servers usually listen under /sse"
@@ -219,7 +219,7 @@ impl Posts {
     fn post(&self, bytes: &[u8]) -> Result<Response<Body>, String> {
         let attempt = &self.attempt;
         let mut route = |url: &Uri| {
-            if is_same_origin(url, &self.head.uri) {
+            if http::is_same_origin(url, &self.head.uri) {
                 return Ok(self.route.clone());
             }
             // A token is asked for elsewhere, maybe through another proxy.
@@ -237,7 +237,7 @@ impl Sender for Posts {
         let response = self.post(message.bytes()).map_err(Undelivered::Gone)?;
         let status = response.status();
         // A connection is used again once its answer was read to the end.
-        let _ = std::io::copy(&mut response.into_body().into_reader().take(DRAINED_BYTES), &mut std::io::sink());
+        let _ = std::io::copy(&mut response.into_body().take(DRAINED_BYTES), &mut std::io::sink());
         if status.is_success() {
             return Ok(());
         }
@@ -257,16 +257,12 @@ impl Sender for Posts {
     }
 }
 
-fn is_same_origin(a: &Uri, b: &Uri) -> bool {
-    Origin::of(&a.to_string()) == Origin::of(&b.to_string())
-}
-
 /// The way from the server.
 struct Stream {
     attempt: Arc<Attempt>,
     route: Route,
     shown: String,
-    reader: BodyReader<'static>,
+    reader: Body,
     decoder: Decoder,
     chunk: Vec<u8>,
     decoded: VecDeque<Result<sse::Event, TooLong>>,

@@ -318,7 +318,7 @@ impl Receiver for End {
         conversation.say_farewell(&session, FAREWELL);
         conversation.waits.stop();
         conversation.token_waits.stop();
-        conversation.route.agent.clone().shutdown();
+        conversation.route.agent.shutdown();
         if let Some(listener) = listener {
             let _ = listener.join();
         }

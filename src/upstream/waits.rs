@@ -91,7 +91,7 @@ impl Waits {
     }
 
     /// Ends the waits for a connection that are under way, and refuses later ones. Those for bytes are ended by
-    /// [`ureq::Agent::shutdown`].
+    /// the agent's shutdown.
     pub fn stop(&self) {
         let mut state = self.state();
         state.stopped = true;

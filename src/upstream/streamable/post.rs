@@ -6,14 +6,13 @@ use super::{Failure, SESSION, Streamable, this_thread};
 use crate::log;
 use crate::protocol::message::{Id, Kind, Message};
 use crate::protocol::remote::{self, Refusal, Resume, Resumed};
-use crate::protocol::uri::Origin;
+use crate::upstream::answer::Body;
 use crate::upstream::exchange::{self, Answer, Redirects};
 use crate::upstream::http;
 use crate::upstream::waits;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
-use ureq::Body;
 use ureq::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header, request};
 
 /// Bytes of an answer without a message that are read: an error's text, or what a connection is used again after.
@@ -38,9 +37,8 @@ impl Streamable {
 
     /// The answer to one request, redirects followed.
     pub(super) fn exchange(&self, parts: &request::Parts, body: Option<&[u8]>) -> Result<Answer, String> {
-        let origin = |url: &Uri| Origin::of(&url.to_string());
         let mut route = |url: &Uri| {
-            if origin(url) == origin(&self.client.remote().url) {
+            if http::is_same_origin(url, &self.client.remote().url) {
                 return Ok(self.route.clone());
             }
             // A token is asked for elsewhere, maybe through another proxy; the message itself is not sent by that.
@@ -131,7 +129,7 @@ impl Streamable {
         let (status, shown) = (answer.response.status(), log::address(&answer.url.to_string()));
         let location = answer.response.headers().get(header::LOCATION).cloned();
         let mut body = Vec::new();
-        let _ = answer.response.into_body().into_reader().take(SHORT_BYTES).read_to_end(&mut body);
+        let _ = answer.response.into_body().take(SHORT_BYTES).read_to_end(&mut body);
         match remote::refusal(status.as_u16(), &body, id, session.id.is_some()) {
             Refusal::Answer(found) => {
                 self.arrive(Some(&Call { session, message, id: id.unwrap_or(&Id::number(0)) }), found);
@@ -156,8 +154,7 @@ impl Streamable {
         let shown = || log::address(&answer.url.to_string());
         let limit = self.client.remote().message_limit_bytes;
         let mut body = Vec::with_capacity(expected(answer.response.headers()).min(limit));
-        let mut reader = answer.response.into_body().into_reader().take((limit as u64).saturating_add(1));
-        if let Err(error) = reader.read_to_end(&mut body) {
+        if let Err(error) = answer.response.into_body().append_to(&mut body, limit.saturating_add(1)) {
             let why = answer.route.broken(&ureq::Error::from(error));
             return Err(self.reason(format!("the answer of '{}' broke: {why}", shown())).into());
         }
@@ -301,7 +298,7 @@ fn drain(response: Response<Body>) {
     if remote::is_type(content_type(response.headers()), "text/event-stream") {
         return; // nobody asked for it, and it may never end
     }
-    let _ = std::io::copy(&mut response.into_body().into_reader().take(SHORT_BYTES), &mut std::io::sink());
+    let _ = std::io::copy(&mut response.into_body().take(SHORT_BYTES), &mut std::io::sink());
 }
 
 pub(super) fn content_type(headers: &HeaderMap) -> &str {

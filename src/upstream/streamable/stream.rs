@@ -3,12 +3,12 @@
 use crate::log;
 use crate::protocol::message::Message;
 use crate::protocol::sse::{self, Decoder, TooLong};
+use crate::upstream::answer::Body;
 use crate::upstream::exchange::Answer;
 use crate::upstream::http::Route;
 use std::collections::VecDeque;
 use std::io::Read;
 use std::time::Duration;
-use ureq::BodyReader;
 
 /// Bytes of a stream that are taken at once.
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -17,7 +17,7 @@ const CHUNK_BYTES: usize = 32 * 1024;
 pub struct Events {
     shown: String,
     route: Route,
-    reader: BodyReader<'static>,
+    reader: Body,
     decoder: Decoder,
     limit_bytes: usize,
     chunk: Vec<u8>,
@@ -43,7 +43,7 @@ impl Events {
         Self {
             shown: log::address(&answer.url.to_string()),
             route: answer.route,
-            reader: answer.response.into_body().into_reader(),
+            reader: answer.response.into_body(),
             decoder: Decoder::new(limit_bytes),
             limit_bytes,
             chunk: vec![0; CHUNK_BYTES],
@@ -59,7 +59,7 @@ impl Events {
     pub fn go_on(&mut self, answer: Answer) {
         (self.last_event, self.retry) = (self.last_event().map(str::to_owned), self.retry());
         self.route = answer.route;
-        self.reader = answer.response.into_body().into_reader();
+        self.reader = answer.response.into_body();
         self.decoder = Decoder::new(self.limit_bytes);
         self.has_come = false;
     }

@@ -1,0 +1,316 @@
+//! The exchange of HTTP/1.1 over ureq's transports: a request, the head of its answer, and the connections that are
+//! kept for the next one. RFC 9112. ureq's own does the same with four times the work.
+//!
+//! Always: a request is written once, whatever becomes of it; a connection is used again only where the last answer
+//! was read to its end and nothing has come since; after a shutdown there is none.
+//!
+//! Works with ureq 3.5's `unversioned` parts, which may change with any release: `Cargo.lock` holds it.
+
+use super::answer::{Body, Framing};
+use super::dial::Unresolved;
+use crate::protocol::base64;
+use std::io::{ErrorKind, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use ureq::config::Config;
+use ureq::http::uri::{Authority, Scheme};
+use ureq::http::{Response, StatusCode, Uri, header, request};
+use ureq::unversioned::resolver::Resolver;
+use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, ShutdownHandle, Transport, time};
+use ureq::{Error, Timeout};
+use ureq_proto::parser::try_parse_response;
+
+/// How we name ourselves.
+pub const USER_AGENT: &str = concat!("mcp-proxy/", env!("CARGO_PKG_VERSION"));
+
+/// Idle connections are kept for less than the five seconds after which many servers close theirs (Node, uvicorn):
+/// a request that meets the closing would fail, and a POST is never sent twice.
+const IDLE: Duration = Duration::from_secs(4);
+/// Connections that are kept for the next request.
+const IDLE_CONNECTIONS: usize = 16;
+/// The longest head of an answer, and the most headers in it.
+const HEAD_BYTES: usize = 64 * 1024;
+const HEADERS: usize = 100;
+
+type Connect = dyn Fn(&ConnectionDetails<'_>) -> Result<Box<dyn Transport>, Error> + Send + Sync;
+
+/// Sends requests.
+#[derive(Clone)]
+pub struct Agent(Arc<Shared>);
+
+struct Shared {
+    config: Config,
+    connect: Arc<Connect>,
+    /// How long it may take to connect, and to send a request.
+    step: Duration,
+    /// How long one request may take, body included.
+    whole: Option<Duration>,
+    pool: Arc<Pool>,
+}
+
+impl Agent {
+    /// An agent that connects as `connector` does. It may take `step` to connect and as long to send a request, and
+    /// `whole` for all of it, body included.
+    #[must_use]
+    pub fn new(config: Config, connector: impl Connector, step: Duration, whole: Option<Duration>) -> Self {
+        let connect = move |details: &ConnectionDetails<'_>| {
+            let transport = connector.connect(details, None)?.ok_or(Error::ConnectionFailed)?;
+            Ok(Box::new(transport) as Box<dyn Transport>)
+        };
+        Self(Arc::new(Shared { config, connect: Arc::new(connect), step, whole, pool: Arc::default() }))
+    }
+
+    /// Sends a request and waits for the head of its answer, for as long as `whole` where that is given.
+    ///
+    /// # Errors
+    /// There is no answer, or it is no HTTP.
+    pub fn run(
+        &self,
+        head: &request::Parts,
+        body: Option<&[u8]>,
+        whole: Option<Duration>,
+    ) -> Result<Response<Body>, Error> {
+        let limit = Limit(whole.or(self.0.whole).and_then(|whole| Instant::now().checked_add(whole)));
+        let mut connection = match self.0.pool.take(&head.uri)? {
+            Some(connection) => connection,
+            None => self.connect(&head.uri, limit)?,
+        };
+        connection.send(&[&begin(head, body), body.unwrap_or_default()], self.0.step, limit)?;
+        let response = connection.receive(limit)?;
+        let framing = Framing::of(&response)?;
+        Ok(response.map(|()| Body::new(connection, framing, limit)))
+    }
+
+    /// Closes all connections, those that are in use too. There are no others.
+    pub fn shutdown(&self) {
+        let (kept, handles) = {
+            let mut state = self.0.pool.state();
+            state.closed = true;
+            (std::mem::take(&mut state.kept), std::mem::take(&mut state.handles))
+        };
+        drop(kept);
+        handles.iter().filter_map(Weak::upgrade).for_each(|handle| handle.shutdown());
+    }
+
+    fn connect(&self, uri: &Uri, limit: Limit) -> Result<Connection, Error> {
+        let pool = self.0.pool.clone();
+        let details = ConnectionDetails {
+            uri,
+            addrs: Unresolved.empty(),
+            config: &self.0.config,
+            request_level: false,
+            resolver: &Unresolved,
+            now: time::Instant::now(),
+            timeout: limit.next(Some(self.0.step), Timeout::Connect)?,
+            current_time: Arc::new(time::Instant::now),
+            run_connector: self.0.connect.clone(),
+            register_shutdown: Arc::new(move |handle| pool.register(handle)),
+        };
+        let transport = (self.0.connect)(&details)?;
+        if details.needs_tls() && !transport.is_tls() {
+            return Err(Error::TlsRequired);
+        }
+        Ok(Connection { transport, to: destination(uri)?, pool: self.0.pool.clone() })
+    }
+}
+
+/// The head of a request.
+fn begin(head: &request::Parts, body: Option<&[u8]>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+    let (uri, headers) = (&head.uri, &head.headers);
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    put(&[head.method.as_str().as_bytes(), b" ", slash.as_bytes(), target.as_bytes(), b" HTTP/1.1\r\n"]);
+    if !headers.contains_key(header::HOST) {
+        let host = uri.host().unwrap_or_default().as_bytes();
+        let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+        match uri.port().filter(|port| port.as_u16() != default) {
+            Some(port) => put(&[b"host: ", host, b":", port.as_str().as_bytes(), b"\r\n"]),
+            None => put(&[b"host: ", host, b"\r\n"]),
+        }
+    }
+    for (name, value) in headers {
+        put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+    }
+    if !headers.contains_key(header::USER_AGENT) {
+        put(&[b"user-agent: ", USER_AGENT.as_bytes(), b"\r\n"]);
+    }
+    let user = uri.authority().and_then(|authority| authority.as_str().rsplit_once('@'));
+    if let Some((user, _)) = user.filter(|_| !headers.contains_key(header::AUTHORIZATION)) {
+        let pair = if user.contains(':') { user.to_owned() } else { format!("{user}:") };
+        put(&[b"authorization: Basic ", base64::encode(pair.as_bytes()).as_bytes(), b"\r\n"]);
+    }
+    if let Some(body) = body {
+        let _ = write!(out, "content-length: {}\r\n", body.len()); // memory takes all
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// When all of a request is to be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit(Option<Instant>);
+
+impl Limit {
+    /// How long the next step may take: `step`, if it has a limit of its own, but not longer than the whole.
+    ///
+    /// # Errors
+    /// No time is left.
+    pub fn next(self, step: Option<Duration>, reason: Timeout) -> Result<NextTimeout, Error> {
+        let left = self.0.map(|until| until.saturating_duration_since(Instant::now()));
+        let (after, reason) = match (step, left) {
+            (_, Some(left)) if step.is_none_or(|step| left < step) => (left, Timeout::Global),
+            (Some(step), _) => (step, reason),
+            (None, _) => {
+                return Ok(NextTimeout { after: time::Duration::NotHappening, reason, ..NextTimeout::default() });
+            }
+        };
+        if after.is_zero() {
+            return Err(Error::Timeout(reason));
+        }
+        Ok(NextTimeout { after: after.into(), reason, ..NextTimeout::default() })
+    }
+}
+
+/// A connection that has one exchange at a time.
+pub struct Connection {
+    /// Its bytes.
+    pub transport: Box<dyn Transport>,
+    to: (Scheme, Authority),
+    pool: Arc<Pool>,
+}
+
+impl Connection {
+    fn send(&mut self, parts: &[&[u8]], step: Duration, limit: Limit) -> Result<(), Error> {
+        let begun = Instant::now();
+        for mut rest in parts.iter().copied() {
+            while !rest.is_empty() {
+                let timeout = limit.next(Some(step.saturating_sub(begun.elapsed())), Timeout::SendRequest)?;
+                let output = self.transport.buffers().output();
+                let amount = rest.len().min(output.len());
+                if amount == 0 {
+                    return Err(Error::Io(ErrorKind::WriteZero.into()));
+                }
+                output[..amount].copy_from_slice(&rest[..amount]);
+                self.transport.transmit_output(amount, timeout)?;
+                rest = &rest[amount..];
+            }
+        }
+        Ok(())
+    }
+
+    /// The head of the answer; what comes before it is no answer yet (RFC 9110 §15.2).
+    fn receive(&mut self, limit: Limit) -> Result<Response<()>, Error> {
+        loop {
+            let buffers = self.transport.buffers();
+            let (input, mut found) = (buffers.input(), None);
+            let bytes = input.len();
+            if !input.is_empty() {
+                found = try_parse_response::<HEADERS>(input).map_err(Error::Protocol)?;
+            }
+            if found.as_ref().map_or(bytes, |(used, _)| *used) >= HEAD_BYTES {
+                return Err(Error::LargeResponseHeader(bytes, HEAD_BYTES));
+            }
+            if let Some((used, response)) = found {
+                buffers.input_consume(used);
+                if response.status().is_informational() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    continue;
+                }
+                return Ok(response);
+            }
+            if !self.transport.await_input(limit.next(None, Timeout::RecvResponse)?)? {
+                return Err(Error::Io(ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    /// Its answer was read to the end: the next request may have it, unless it has ended or more has come.
+    pub fn keep(mut self) {
+        if self.transport.buffers().input().is_empty() && self.transport.is_open() {
+            let pool = self.pool.clone();
+            pool.keep(self);
+        }
+    }
+}
+
+/// Where a connection to `uri` leads.
+fn destination(uri: &Uri) -> Result<(Scheme, Authority), Error> {
+    let found = uri.scheme().filter(|scheme| **scheme == Scheme::HTTP || **scheme == Scheme::HTTPS);
+    let unknown = || Error::BadUri("no http or https address".into());
+    let (scheme, authority) = found.zip(uri.authority()).ok_or_else(unknown)?;
+    Ok((scheme.clone(), authority.clone()))
+}
+
+/// The connections of an agent.
+#[derive(Default)]
+struct Pool(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    closed: bool,
+    /// Those that nobody uses, and since when; the last one is the newest.
+    kept: Vec<(Instant, Kept)>,
+    /// All of them.
+    handles: Vec<Weak<dyn ShutdownHandle>>,
+}
+
+/// A connection without its pool, which it would keep alive.
+struct Kept {
+    transport: Box<dyn Transport>,
+    to: (Scheme, Authority),
+}
+
+impl Pool {
+    /// The connection for a request to `uri` that was used last, if one is left that has not ended.
+    fn take(self: &Arc<Self>, uri: &Uri) -> Result<Option<Connection>, Error> {
+        let is_there =
+            |(_, kept): &(Instant, Kept)| uri.scheme() == Some(&kept.to.0) && uri.authority() == Some(&kept.to.1);
+        loop {
+            let found = {
+                let mut state = self.state();
+                if state.closed {
+                    return Err(shut());
+                }
+                state.kept.iter().rposition(is_there).map(|at| state.kept.remove(at))
+            };
+            let Some((since, Kept { mut transport, to })) = found else { return Ok(None) };
+            if since.elapsed() < IDLE && transport.is_open() {
+                return Ok(Some(Connection { transport, to, pool: self.clone() }));
+            }
+        }
+    }
+
+    fn keep(&self, connection: Connection) {
+        let now = Instant::now();
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        let is_old = |(since, _): &(Instant, Kept)| now.saturating_duration_since(*since) >= IDLE;
+        let too_many = (state.kept.len() + 1).saturating_sub(IDLE_CONNECTIONS);
+        let gone = state.kept.iter().take_while(|kept| is_old(kept)).count().max(too_many);
+        let gone: Vec<_> = state.kept.drain(..gone).collect();
+        state.kept.push((now, Kept { transport: connection.transport, to: connection.to }));
+        drop(state);
+        drop(gone); // to close one may take its time
+    }
+
+    fn register(&self, handle: Weak<dyn ShutdownHandle>) -> Result<(), Error> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(shut());
+        }
+        state.handles.retain(|handle| handle.strong_count() > 0);
+        state.handles.push(handle);
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn shut() -> Error {
+    Error::Io(ErrorKind::NotConnected.into())
+}
