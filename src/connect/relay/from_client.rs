@@ -18,7 +18,7 @@ use std::time::Instant;
 /// next messages must get past it, or its answer to a question of that very call would never arrive.
 pub(super) const SPARE: usize = 64;
 /// Threads that are kept for the next time that a POST takes long.
-const FOLLOWERS: usize = 4;
+const FOLLOWERS: usize = 16;
 
 /// Why a thread reads stdin no longer.
 enum Left {
