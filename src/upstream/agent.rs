@@ -31,6 +31,8 @@ const IDLE_CONNECTIONS: usize = 16;
 /// The longest head of an answer, and the most headers in it.
 const HEAD_BYTES: usize = 64 * 1024;
 const HEADERS: usize = 100;
+/// Bodies up to this size are copied behind their head.
+const JOINED_BYTES: usize = 8 * 1024;
 
 type Connect = dyn Fn(&ConnectionDetails<'_>) -> Result<Box<dyn Transport>, Error> + Send + Sync;
 
@@ -75,7 +77,8 @@ impl Agent {
             Some(connection) => connection,
             None => self.connect(&head.uri, limit)?,
         };
-        connection.send(&[&begin(head, body), body.unwrap_or_default()], self.0.step, limit)?;
+        let (joined, rest) = request(head, &connection.host, body);
+        connection.send(&[&joined, rest], self.0.step, limit)?;
         let response = connection.receive(limit)?;
         let framing = Framing::of(&response)?;
         Ok(response.map(|()| Body::new(connection, framing, limit)))
@@ -110,12 +113,17 @@ impl Agent {
         if details.needs_tls() && !transport.is_tls() {
             return Err(Error::TlsRequired);
         }
-        Ok(Connection { transport, to: destination(uri)?, pool: self.0.pool.clone() })
+        let (to, host) = (destination(uri)?, host(uri).into());
+        Ok(Connection { transport, to, host, pool: self.0.pool.clone() })
     }
 }
 
-/// The head of a request.
-fn begin(head: &request::Parts, body: Option<&[u8]>) -> Vec<u8> {
+/// A request: its head, with a small body behind it, and what is left of a large one.
+fn request<'a>(head: &request::Parts, host: &str, body: Option<&'a [u8]>) -> (Vec<u8>, &'a [u8]) {
+    let (small, large) = match body {
+        Some(body) if body.len() > JOINED_BYTES => (&[][..], body),
+        _ => (body.unwrap_or_default(), &[][..]),
+    };
     let mut out = Vec::with_capacity(1024);
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
     let (uri, headers) = (&head.uri, &head.headers);
@@ -123,12 +131,7 @@ fn begin(head: &request::Parts, body: Option<&[u8]>) -> Vec<u8> {
     let slash = if target.starts_with('/') { "" } else { "/" };
     put(&[head.method.as_str().as_bytes(), b" ", slash.as_bytes(), target.as_bytes(), b" HTTP/1.1\r\n"]);
     if !headers.contains_key(header::HOST) {
-        let host = uri.host().unwrap_or_default().as_bytes();
-        let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
-        match uri.port().filter(|port| port.as_u16() != default) {
-            Some(port) => put(&[b"host: ", host, b":", port.as_str().as_bytes(), b"\r\n"]),
-            None => put(&[b"host: ", host, b"\r\n"]),
-        }
+        put(&[b"host: ", host.as_bytes(), b"\r\n"]);
     }
     for (name, value) in headers {
         put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
@@ -145,7 +148,18 @@ fn begin(head: &request::Parts, body: Option<&[u8]>) -> Vec<u8> {
         let _ = write!(out, "content-length: {}\r\n", body.len()); // memory takes all
     }
     out.extend_from_slice(b"\r\n");
-    out
+    out.extend_from_slice(small);
+    (out, large)
+}
+
+/// What the header of that name says.
+fn host(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or_default();
+    let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    match uri.port().filter(|port| port.as_u16() != default) {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
 }
 
 /// When all of a request is to be done.
@@ -178,15 +192,16 @@ pub struct Connection {
     /// Its bytes.
     pub transport: Box<dyn Transport>,
     to: (Scheme, Authority),
+    host: Box<str>,
     pool: Arc<Pool>,
 }
 
 impl Connection {
     fn send(&mut self, parts: &[&[u8]], step: Duration, limit: Limit) -> Result<(), Error> {
-        let begun = Instant::now();
+        let (begun, mut left) = (Instant::now(), step);
         for mut rest in parts.iter().copied() {
             while !rest.is_empty() {
-                let timeout = limit.next(Some(step.saturating_sub(begun.elapsed())), Timeout::SendRequest)?;
+                let timeout = limit.next(Some(left), Timeout::SendRequest)?;
                 let output = self.transport.buffers().output();
                 let amount = rest.len().min(output.len());
                 if amount == 0 {
@@ -195,6 +210,7 @@ impl Connection {
                 output[..amount].copy_from_slice(&rest[..amount]);
                 self.transport.transmit_output(amount, timeout)?;
                 rest = &rest[amount..];
+                left = step.saturating_sub(begun.elapsed());
             }
         }
         Ok(())
@@ -259,6 +275,7 @@ struct State {
 struct Kept {
     transport: Box<dyn Transport>,
     to: (Scheme, Authority),
+    host: Box<str>,
 }
 
 impl Pool {
@@ -274,9 +291,9 @@ impl Pool {
                 }
                 state.kept.iter().rposition(is_there).map(|at| state.kept.remove(at))
             };
-            let Some((since, Kept { mut transport, to })) = found else { return Ok(None) };
+            let Some((since, Kept { mut transport, to, host })) = found else { return Ok(None) };
             if since.elapsed() < IDLE && transport.is_open() {
-                return Ok(Some(Connection { transport, to, pool: self.clone() }));
+                return Ok(Some(Connection { transport, to, host, pool: self.clone() }));
             }
         }
     }
@@ -291,7 +308,8 @@ impl Pool {
         let too_many = (state.kept.len() + 1).saturating_sub(IDLE_CONNECTIONS);
         let gone = state.kept.iter().take_while(|kept| is_old(kept)).count().max(too_many);
         let gone: Vec<_> = state.kept.drain(..gone).collect();
-        state.kept.push((now, Kept { transport: connection.transport, to: connection.to }));
+        let Connection { transport, to, host, .. } = connection;
+        state.kept.push((now, Kept { transport, to, host }));
         drop(state);
         drop(gone); // to close one may take its time
     }
@@ -313,4 +331,48 @@ impl Pool {
 
 fn shut() -> Error {
     Error::Io(ErrorKind::NotConnected.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ureq::http::Request;
+
+    /// What is sent for a request with these headers: what was joined, and how long the rest is.
+    fn sent(method: &str, url: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> (String, usize) {
+        let builder = Request::builder().method(method).uri(url);
+        let builder = headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
+        let (head, ()) = builder.body(()).unwrap().into_parts();
+        let (joined, rest) = request(&head, &host(&head.uri), body);
+        (String::from_utf8(joined).unwrap().replace(USER_AGENT, "us"), rest.len())
+    }
+
+    #[test]
+    fn a_request_says_what_its_address_and_its_body_are() {
+        for (url, target, host, proof) in [
+            ("http://a", "/", "a", ""),
+            ("http://a:80/b?c=d", "/b?c=d", "a", ""),
+            ("https://a:443/b", "/b", "a", ""),
+            ("https://a:80", "/", "a:80", ""),
+            ("http://[::1]:8080?c", "/?c", "[::1]:8080", ""),
+            ("http://n:p@a/b", "/b", "a", "authorization: Basic bjpw\r\n"),
+            ("http://n@a/b", "/b", "a", "authorization: Basic bjo=\r\n"),
+        ] {
+            let expected = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\nuser-agent: us\r\n{proof}\r\n");
+            assert_eq!(sent("GET", url, &[], None), (expected, 0), "{url}");
+        }
+        let end = |length: usize| format!("user-agent: us\r\ncontent-length: {length}\r\n\r\n");
+        let begin = "POST / HTTP/1.1\r\nhost: a\r\n";
+        assert_eq!(sent("POST", "http://a", &[], Some(b"{}")), (format!("{begin}{}{{}}", end(2)), 0));
+        assert_eq!(sent("POST", "http://a", &[], Some(b"")), (format!("{begin}{}", end(0)), 0));
+        let large = vec![b'x'; JOINED_BYTES + 1];
+        assert_eq!(sent("POST", "http://a", &[], Some(&large)), (format!("{begin}{}", end(large.len())), large.len()));
+    }
+
+    #[test]
+    fn what_the_user_says_is_not_said_by_us() {
+        let own = [("host", "h"), ("user-agent", "ua"), ("authorization", "x"), ("b", "1"), ("b", "2")];
+        let expected = "GET / HTTP/1.1\r\nhost: h\r\nuser-agent: ua\r\nauthorization: x\r\nb: 1\r\nb: 2\r\n\r\n";
+        assert_eq!(sent("GET", "http://n:p@a:8", &own, None).0, expected);
+    }
 }

@@ -231,7 +231,7 @@ impl Body {
         if is_end {
             self.connection = None;
             if !self.framing.may_end() {
-                return Err(ErrorKind::UnexpectedEof.into()).map_err(Error::Io);
+                return Err(Error::Io(ErrorKind::UnexpectedEof.into()));
             }
         }
         Ok(())

@@ -30,6 +30,8 @@ pub enum Redirects {
 pub struct Answer {
     /// Who gave it.
     pub url: Uri,
+    /// Whether a redirect led there.
+    pub is_moved: bool,
     /// How it came.
     pub route: Route,
     /// What it says.
@@ -68,7 +70,7 @@ pub fn exchange(
             continue;
         }
         if !is_followed(response.status().as_u16(), redirects) {
-            return Ok(Answer { url, route: way, response });
+            return Ok(Answer { url, is_moved: moved.is_some(), route: way, response });
         }
         moved = Some(follow(client, bare, response.headers().get(header::LOCATION), redirects)?);
     }

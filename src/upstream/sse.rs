@@ -154,7 +154,7 @@ impl Attempt {
             Ok(route)
         };
         let answer = exchange(&self.client, &parts, None, Redirects::Anywhere(GET_HEADERS), &mut route);
-        let Answer { url, route, response } = answer.map_err(|why| self.reason(|| why))?;
+        let Answer { url, route, response, .. } = answer.map_err(|why| self.reason(|| why))?;
         let url = url.to_string();
         refuse(&url, &response)?;
         Ok((url, route, response))

@@ -2,7 +2,6 @@
 //! wants to know when one takes long.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, TcpStream};
@@ -50,13 +49,19 @@ struct State {
     dials: u64,
     dialing: Vec<(u64, mpsc::Sender<Dialed>)>,
     /// The threads whose wait can be aborted.
-    abortable: HashMap<ThreadId, Abortable>,
+    abortable: Vec<(ThreadId, Abortable)>,
 }
 
 #[derive(Default)]
 struct Abortable {
     stream: Option<Weak<TcpStream>>,
     aborted: bool,
+}
+
+impl State {
+    fn abortable(&mut self, thread: ThreadId) -> Option<&mut Abortable> {
+        self.abortable.iter_mut().find(|(known, _)| *known == thread).map(|(_, waiting)| waiting)
+    }
 }
 
 thread_local! {
@@ -122,18 +127,23 @@ impl Waits {
 
     /// From now on [`Waits::abort`] ends what this thread waits for, until [`Waits::keep`].
     pub fn let_abort(&self) {
-        self.state().abortable.insert(thread::current().id(), Abortable::default());
+        let mut state = self.state();
+        match state.abortable(thread::current().id()) {
+            Some(waiting) => *waiting = Abortable::default(),
+            None => state.abortable.push((thread::current().id(), Abortable::default())),
+        }
     }
 
     /// What this thread waits for can no longer be aborted.
     pub fn keep(&self) {
-        self.state().abortable.remove(&thread::current().id());
+        let this = thread::current().id();
+        self.state().abortable.retain(|(thread, _)| *thread != this);
     }
 
     /// Ends the wait of another thread for bytes, if it has or will have one.
     pub fn abort(&self, thread: ThreadId) {
         let mut state = self.state();
-        let Some(waiting) = state.abortable.get_mut(&thread) else { return };
+        let Some(waiting) = state.abortable(thread) else { return };
         waiting.aborted = true;
         if let Some(stream) = waiting.stream.take().and_then(|stream| stream.upgrade()) {
             let _ = stream.shutdown(Shutdown::Both);
@@ -145,7 +155,7 @@ impl Waits {
     /// # Errors
     /// Its wait was aborted.
     pub fn reads(&self, stream: &Arc<TcpStream>) -> io::Result<()> {
-        match self.state().abortable.get_mut(&thread::current().id()) {
+        match self.state().abortable(thread::current().id()) {
             Some(Abortable { aborted: true, .. }) => Err(stopped()),
             Some(waiting) => {
                 waiting.stream = Some(Arc::downgrade(stream));
@@ -157,7 +167,7 @@ impl Waits {
 
     /// The stream that this thread read is about to become another's.
     pub fn has_read(&self) {
-        if let Some(waiting) = self.state().abortable.get_mut(&thread::current().id()) {
+        if let Some(waiting) = self.state().abortable(thread::current().id()) {
             waiting.stream = None;
         }
     }

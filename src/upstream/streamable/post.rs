@@ -99,7 +99,7 @@ impl Streamable {
             let mut state = self.state();
             if begins {
                 state.session = Arc::new(session.clone().with_id(id).at(answer.url.clone()));
-            } else if answer.url != *session.url() && state.session.number == session.number {
+            } else if answer.is_moved && state.session.number == session.number {
                 state.session = Arc::new((*state.session).clone().at(answer.url.clone()));
             }
             !std::mem::replace(&mut state.connected, true)

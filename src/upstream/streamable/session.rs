@@ -58,11 +58,6 @@ impl Session {
         self
     }
 
-    /// Where it is spoken to.
-    pub fn url(&self) -> &Uri {
-        &self.head.uri
-    }
-
     /// What a POST of it begins with.
     pub fn head(&self) -> &request::Parts {
         &self.head
