@@ -8,26 +8,22 @@
 
 use super::answer::{Body, Framing};
 use super::dial::Unresolved;
+use super::pool::Pool;
 use crate::protocol::base64;
 use std::io::{ErrorKind, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq::config::Config;
 use ureq::http::uri::{Authority, Scheme};
 use ureq::http::{Response, StatusCode, Uri, header, request};
 use ureq::unversioned::resolver::Resolver;
-use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, ShutdownHandle, Transport, time};
+use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, Transport, time};
 use ureq::{Error, Timeout};
 use ureq_proto::parser::try_parse_response;
 
 /// How we name ourselves.
 pub const USER_AGENT: &str = concat!("mcp-proxy/", env!("CARGO_PKG_VERSION"));
 
-/// Idle connections are kept for less than the five seconds after which many servers close theirs (Node, uvicorn):
-/// a request that meets the closing would fail, and a POST is never sent twice.
-const IDLE: Duration = Duration::from_secs(4);
-/// Connections that are kept for the next request.
-const IDLE_CONNECTIONS: usize = 16;
 /// The longest head of an answer, and the most headers in it.
 const HEAD_BYTES: usize = 64 * 1024;
 const HEADERS: usize = 100;
@@ -86,13 +82,7 @@ impl Agent {
 
     /// Closes all connections, those that are in use too. There are no others.
     pub fn shutdown(&self) {
-        let (kept, handles) = {
-            let mut state = self.0.pool.state();
-            state.closed = true;
-            (std::mem::take(&mut state.kept), std::mem::take(&mut state.handles))
-        };
-        drop(kept);
-        handles.iter().filter_map(Weak::upgrade).for_each(|handle| handle.shutdown());
+        self.0.pool.close();
     }
 
     fn connect(&self, uri: &Uri, limit: Limit) -> Result<Connection, Error> {
@@ -191,9 +181,12 @@ impl Limit {
 pub struct Connection {
     /// Its bytes.
     pub transport: Box<dyn Transport>,
-    to: (Scheme, Authority),
-    host: Box<str>,
-    pool: Arc<Pool>,
+    /// Where it leads.
+    pub to: (Scheme, Authority),
+    /// What its requests say to that.
+    pub host: Box<str>,
+    /// Where it goes when it is free.
+    pub pool: Arc<Pool>,
 }
 
 impl Connection {
@@ -256,81 +249,6 @@ fn destination(uri: &Uri) -> Result<(Scheme, Authority), Error> {
     let unknown = || Error::BadUri("no http or https address".into());
     let (scheme, authority) = found.zip(uri.authority()).ok_or_else(unknown)?;
     Ok((scheme.clone(), authority.clone()))
-}
-
-/// The connections of an agent.
-#[derive(Default)]
-struct Pool(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    closed: bool,
-    /// Those that nobody uses, and since when; the last one is the newest.
-    kept: Vec<(Instant, Kept)>,
-    /// All of them.
-    handles: Vec<Weak<dyn ShutdownHandle>>,
-}
-
-/// A connection without its pool, which it would keep alive.
-struct Kept {
-    transport: Box<dyn Transport>,
-    to: (Scheme, Authority),
-    host: Box<str>,
-}
-
-impl Pool {
-    /// The connection for a request to `uri` that was used last, if one is left that has not ended.
-    fn take(self: &Arc<Self>, uri: &Uri) -> Result<Option<Connection>, Error> {
-        let is_there =
-            |(_, kept): &(Instant, Kept)| uri.scheme() == Some(&kept.to.0) && uri.authority() == Some(&kept.to.1);
-        loop {
-            let found = {
-                let mut state = self.state();
-                if state.closed {
-                    return Err(shut());
-                }
-                state.kept.iter().rposition(is_there).map(|at| state.kept.remove(at))
-            };
-            let Some((since, Kept { mut transport, to, host })) = found else { return Ok(None) };
-            if since.elapsed() < IDLE && transport.is_open() {
-                return Ok(Some(Connection { transport, to, host, pool: self.clone() }));
-            }
-        }
-    }
-
-    fn keep(&self, connection: Connection) {
-        let now = Instant::now();
-        let mut state = self.state();
-        if state.closed {
-            return;
-        }
-        let is_old = |(since, _): &(Instant, Kept)| now.saturating_duration_since(*since) >= IDLE;
-        let too_many = (state.kept.len() + 1).saturating_sub(IDLE_CONNECTIONS);
-        let gone = state.kept.iter().take_while(|kept| is_old(kept)).count().max(too_many);
-        let gone: Vec<_> = state.kept.drain(..gone).collect();
-        let Connection { transport, to, host, .. } = connection;
-        state.kept.push((now, Kept { transport, to, host }));
-        drop(state);
-        drop(gone); // to close one may take its time
-    }
-
-    fn register(&self, handle: Weak<dyn ShutdownHandle>) -> Result<(), Error> {
-        let mut state = self.state();
-        if state.closed {
-            return Err(shut());
-        }
-        state.handles.retain(|handle| handle.strong_count() > 0);
-        state.handles.push(handle);
-        Ok(())
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn shut() -> Error {
-    Error::Io(ErrorKind::NotConnected.into())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod dial;
 mod exchange;
 pub mod http;
 mod oauth;
+mod pool;
 pub mod remote;
 mod socket;
 pub mod sse;
