@@ -147,11 +147,13 @@ fn announce(house: &House, address: &SocketAddr) {
 
 /// Sees to what is due, until we are stopped.
 fn keep_house(house: &Arc<House>, inbox: &mpsc::Receiver<Notice>) {
+    // No session is idle for much longer than it may be.
+    let look = LOOK.min(house.options.session_idle / 4).max(SHORTEST_LOOK);
     loop {
         let now = Instant::now();
         let idle = house.end_idle_sessions(now);
         let due = house.look_after_offers(now);
-        let next = idle.into_iter().chain(due).min().map_or(LOOK, |next| next.saturating_duration_since(now).min(LOOK));
+        let next = idle.into_iter().chain(due).min().map_or(look, |next| next.saturating_duration_since(now).min(look));
         match inbox.recv_timeout(next.max(SHORTEST_LOOK)) {
             Ok(Notice::Stop(libc::SIGHUP)) if house.options.config.is_some() => reload(house),
             Ok(Notice::Stop(_)) | Err(RecvTimeoutError::Disconnected) => return,

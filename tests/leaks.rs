@@ -27,7 +27,10 @@ const SCRIPT: &str = r#"
             *'"silent"'*|*'"hang"'*|*'"notifications/'*) ;;
             *'"exit"'*) exit 3 ;;
             *'"crash"'*) kill -9 $$ ;;
-            *'"log"'*) echo '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}' ;;
+            *'"tells"'*)
+                token=${line#*'"progressToken":'}
+                printf '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1}}\n' \
+                    "${token%%[,\}]*}" ;;
             *'"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}}\n' "$id" ;;
             *) printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n' "$id" ;;
         esac
@@ -88,7 +91,7 @@ const SHARED: [End; 9] = [
 ];
 
 fn call(name: &str) -> String {
-    request(1, "tools/call", &format!(r#"{{"name":"{name}"}}"#))
+    request(1, "tools/call", &format!(r#"{{"_meta":{{"progressToken":"t"}},"name":"{name}"}}"#))
 }
 
 fn delete(http: &Http) {
@@ -137,7 +140,7 @@ fn end_by_client(http: &mut Http, end: End) {
         End::Deleted => delete(http),
         End::DeletedWhileCalling => {
             let (general, mut calls) = (listens(http), http.another());
-            calls.send("POST", &[], &call("log"));
+            calls.send("POST", &[], &call("tells"));
             assert_eq!(calls.head().status, 200); // it is there
             delete(http);
             drop(general);
@@ -147,7 +150,7 @@ fn end_by_client(http: &mut Http, end: End) {
             http.cut(); // and nobody comes back
         }
         End::CallCutInEvents => {
-            http.send("POST", &[], &call("log"));
+            http.send("POST", &[], &call("tells"));
             assert_eq!(http.head().status, 200);
             http.cut();
             delete(http);
@@ -171,9 +174,16 @@ fn end_by_client(http: &mut Http, end: End) {
 fn ask(address: &str, number: usize) {
     let mut http = Http::connect(address);
     match number % 4 {
-        0 => assert!(http.post(&request(0, "initialize", r#"{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}"#)).is_json()),
+        0 => assert!(
+            http.post(&request(
+                0,
+                "initialize",
+                r#"{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}"#
+            ))
+            .is_json()
+        ),
         1 => {
-            http.send("POST", &[], &call("log"));
+            http.send("POST", &[], &call("tells"));
             assert_eq!(http.head().status, 200);
             http.cut();
         }
@@ -259,15 +269,41 @@ fn leaves_nothing(name: &str, options: &[&str], count: usize, one: impl Fn(&str,
 
 #[test]
 fn sessions_with_servers_of_their_own_leave_nothing() {
-    leaves_nothing("own", &[], 2000, |address, number| live(address, OWN[number % OWN.len()]));
+    leaves_nothing("own", &[], 3000, |address, number| live(address, OWN[number % OWN.len()]));
 }
 
 #[test]
 fn sessions_that_share_a_server_leave_nothing() {
-    leaves_nothing("shared", &["--shared"], 6000, |address, number| live(address, SHARED[number % SHARED.len()]));
+    leaves_nothing("shared", &["--shared"], 5000, |address, number| live(address, SHARED[number % SHARED.len()]));
 }
 
 #[test]
 fn requests_without_sessions_leave_nothing() {
     leaves_nothing("stateless", &["--stateless"], 2000, ask);
+}
+
+#[test]
+fn half_open_connections_are_noticed() {
+    if !in_own_network("half_open_connections_are_noticed") {
+        return;
+    }
+    let served = Served::script(&["--keep-alive", "2", "--session-idle", "1"], SCRIPT);
+    let mut http = Http::connect(&served.address());
+    http.begin(NEWEST);
+    let general = listens(&http);
+    let mut calls = http.another();
+    calls.send("POST", &[], &call("hang"));
+    let mut only_json = http.another();
+    only_json.accept = "application/json";
+    only_json.send("POST", &[], &call("hang"));
+    wait_until("three streams", SOON, || cost(&served).streams == 3);
+    set_loopback(false);
+    let start = Instant::now();
+    // Without a network nobody can ask for the status; the session's server shows that nobody was left.
+    let pid = served.process.id();
+    let session = descendants(pid);
+    wait_until("the session's end", SOON, || !session.iter().all(|server| descendants(pid).contains(server)));
+    println!("{:?}", start.elapsed());
+    set_loopback(true);
+    drop((general, calls, only_json));
 }

@@ -86,7 +86,7 @@ pub enum Over {
     Gone,
 }
 
-/// How long the last events may take to be written.
+/// For how long nobody may have read any of the last events.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 const EVENTS: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
     cache-control: no-cache, no-transform\r\nx-accel-buffering: no\r\n";
@@ -290,7 +290,7 @@ impl Stream {
                     Some((by, left)) if by <= now && waiting >= left => return Over::Gone,
                     Some((by, _)) if by > now => {}
                     // A long answer may take its time, as long as it moves.
-                    _ => end_by = Some((now + END_TIMEOUT, waiting)),
+                    _ => end_by = Some((now + self.end_timeout(), waiting)),
                 },
                 Phase::Silent | Phase::Open if comment_at <= now => {
                     comment_at = now + self.keep_alive;
@@ -315,6 +315,11 @@ impl Stream {
                 seen => has_input = seen == Some(Seen::Input),
             }
         }
+    }
+
+    /// An answer is worth waiting for a reader that pauses; what a server says unasked is not.
+    fn end_timeout(&self) -> Duration {
+        if self.form.reply { END_TIMEOUT.max(self.keep_alive) } else { END_TIMEOUT }
     }
 
     /// Waits for room, for the client's end or its next request, or for a wake. At the end the client need not be

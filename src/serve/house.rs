@@ -272,7 +272,10 @@ impl House {
         let mut state = offer.state();
         state.preparing = false;
         let server = started?;
-        if offer.shared.is_none() && !matches!(server.owner.get(), Of::Ended) {
+        if state.removed && offer.shared.is_none() {
+            drop(state);
+            server.sender.stop(); // nobody will ask for it
+        } else if offer.shared.is_none() && !matches!(server.owner.get(), Of::Ended) {
             state.spare = Some(server);
         }
         Ok(())

@@ -210,7 +210,11 @@ impl Asking<'_> {
         }
         let offer = self.offer(server)?;
         let session = self.house.open_session(&offer, true)?;
-        self.exchange(connection, &session, form, false, is_batch, &messages, Some(&session.id))
+        let outcome = self.exchange(connection, &session, form, false, is_batch, &messages, Some(&session.id));
+        if outcome.is_err() {
+            self.house.close_session(&session, "its client could not be answered");
+        }
+        outcome
     }
 
     /// Hands the client's messages on and keeps the connection until what they ask for is answered. `opens`: the id
@@ -241,7 +245,7 @@ impl Asking<'_> {
         }
         let over = stream.run(|| session.quiet(id));
         session.close(id, &stream);
-        if opens.is_some() && (over == Over::Gone || session.is_refused()) {
+        if opens.is_some() && (over == Over::Gone || !session.is_begun()) {
             // Its client does not know it, or has no use for it.
             self.house.close_session(session, "the session was not begun");
         }

@@ -52,6 +52,8 @@ struct Book {
     replay: Option<Replay>,
     channels: BTreeMap<StreamId, Channel>,
     streams: u64,
+    /// The general stream that was lost last and can be resumed, until there is another one.
+    lost: Option<StreamId>,
     /// Since when no client is connected.
     left: Instant,
     opening: Opening,
@@ -75,6 +77,8 @@ struct Channel {
     resumable: bool,
     /// It is an event stream already.
     begun: bool,
+    /// What came with it is still being decided upon: whoever does that ends it.
+    opening: bool,
     /// A new event stream begins with an event that has only an id (2025-11-25).
     primes: bool,
     /// The answers to a batch, for a client that takes only JSON.
@@ -131,6 +135,7 @@ impl Session {
             replay,
             channels: BTreeMap::new(),
             streams: ONLY.0,
+            lost: None,
             left: Instant::now(),
             opening: Opening::Unanswered,
             times: Vec::new(),
@@ -162,9 +167,9 @@ impl Session {
         (connected, (connected == 0).then_some(book.left))
     }
 
-    /// Whether the server refused to begin.
-    pub fn is_refused(&self) -> bool {
-        self.book().opening == Opening::Refused
+    /// Whether the server agreed to begin.
+    pub fn is_begun(&self) -> bool {
+        self.book().opening == Opening::Begun
     }
 
     /// A request of the client waits for its answer on `stream`. `None`: the session has ended.
@@ -176,7 +181,7 @@ impl Session {
         book.streams += 1;
         let id = StreamId(book.streams);
         let batch = (is_batch && !stream.takes_events()).then(Vec::new);
-        let channel = Channel { stream: Some(stream), resumable: false, begun: false, primes, batch };
+        let channel = Channel { stream: Some(stream), resumable: false, begun: false, opening: true, primes, batch };
         book.channels.insert(id, channel);
         Some(id)
     }
@@ -199,7 +204,8 @@ impl Session {
             book.streams += 1;
             StreamId(book.streams)
         });
-        let channel = Channel { stream: Some(stream), resumable: false, begun: false, primes, batch: None };
+        let channel =
+            Channel { stream: Some(stream), resumable: false, begun: false, opening: false, primes, batch: None };
         if let Some(Channel { stream: Some(former), .. }) = book.channels.insert(id, channel) {
             former.replace();
         }
@@ -216,6 +222,9 @@ impl Session {
             if let Some(Channel { stream: Some(stream), .. }) = book.channels.remove(&former) {
                 stream.end();
             }
+        }
+        if let (Some(lost), Some(replay)) = (book.lost.take().filter(|lost| *lost != id), &mut book.replay) {
+            replay.end(lost);
         }
         self.begin(book, id, first);
         for message in book.requests.held() {
@@ -249,8 +258,14 @@ impl Session {
             return Ok(id);
         }
         let is_general = book.requests.open_on(id) == 0;
-        let channel =
-            Channel { stream: Some(stream.clone()), resumable: true, begun: true, primes: false, batch: None };
+        let channel = Channel {
+            stream: Some(stream.clone()),
+            resumable: true,
+            begun: true,
+            opening: false,
+            primes: false,
+            batch: None,
+        };
         if let Some(Channel { stream: Some(former), .. }) = book.channels.insert(id, channel) {
             former.replace();
         }
@@ -275,8 +290,16 @@ impl Session {
             book.channels.remove(&id);
             book.requests.close(id);
         }
-        if let Some(replay) = book.replay.as_mut().filter(|_| !resumable) {
-            replay.end(id);
+        // Of the general streams that a client lost, it can come back to the last one.
+        let over = if !resumable {
+            Some(id)
+        } else if is_general {
+            book.lost.replace(id).filter(|former| *former != id)
+        } else {
+            None
+        };
+        if let (Some(over), Some(replay)) = (over, &mut book.replay) {
+            replay.end(over);
         }
     }
 
@@ -328,15 +351,28 @@ impl Session {
 
     fn decide(&self, messages: &[Message], stream: StreamId) -> Vec<FromClient> {
         let mut book = self.book();
+        book.left = Instant::now();
         let mut decisions = Vec::with_capacity(messages.len());
         for message in messages {
             self.count_taken(&mut book, message);
-            decisions.push(book.requests.from_client(message, stream));
+            decisions.push(match message.kind() {
+                Kind::Request { id, .. } if book.ended => {
+                    FromClient::Answer(Message::error(Some(id), INTERNAL_ERROR, "the session has ended"))
+                }
+                _ => book.requests.from_client(message, stream),
+            });
         }
+        let is_answered = decisions.iter().any(|decision| matches!(decision, FromClient::Answer(_)));
         for decision in &decisions {
-            if let FromClient::Forward { finished: Some(finished) } = decision {
+            if let FromClient::Forward { finished: Some(finished) } = decision
+                && book.requests.open_on(*finished) == 0
+                && !(is_answered && *finished == stream)
+            {
                 Self::finish(&mut book, *finished);
             }
+        }
+        if let Some(channel) = book.channels.get_mut(&stream) {
+            channel.opening = is_answered;
         }
         drop(book);
         let mut answers = decisions
@@ -347,7 +383,8 @@ impl Session {
             })
             .peekable();
         while let Some(answer) = answers.next() {
-            self.answer(stream, answer, answers.peek().is_none());
+            let _turn = self.turn();
+            self.answer(&mut self.book(), stream, answer, answers.peek().is_none());
         }
         decisions
     }
@@ -358,10 +395,11 @@ impl Session {
             Err(Undelivered::Gone(why)) => why,
             Err(Undelivered::Full) => "the server does not read what it is sent".into(),
         };
-        let answer = self.book().requests.undelivered(message, &why);
-        match (answer, message.kind()) {
+        let _turn = self.turn();
+        let mut book = self.book();
+        match (book.requests.undelivered(message, &why), message.kind()) {
             (Some(answer), _) => {
-                self.answer(stream, &answer, true);
+                self.answer(&mut book, stream, &answer, true);
                 Ok(())
             }
             (None, Kind::Request { .. }) => Ok(()), // the end of the server has answered it already
@@ -370,12 +408,10 @@ impl Session {
     }
 
     /// Answers a request in place of the server; the stream may end with it, if nothing else is owed there.
-    fn answer(&self, stream: StreamId, answer: &Message, may_end: bool) {
-        let _turn = self.turn();
-        let mut book = self.book();
-        self.count_sent(&mut book, answer, true);
+    fn answer(&self, book: &mut Book, stream: StreamId, answer: &Message, may_end: bool) {
+        self.count_sent(book, answer, true);
         let last = may_end && stream != ONLY && book.requests.open_on(stream) == 0;
-        self.write(&mut book, stream, answer, last);
+        self.write(book, stream, answer, last);
     }
 
     fn count_taken(&self, book: &mut Book, message: &Message) {
@@ -525,12 +561,12 @@ impl Session {
             self.count_sent(&mut book, answer, true);
             self.write(&mut book, *id, answer, last);
         }
-        for channel in book.channels.values() {
+        for channel in book.channels.values().filter(|channel| !channel.opening) {
             if let Some(stream) = &channel.stream {
                 stream.end();
             }
         }
-        book.channels.retain(|id, _| *id == ONLY);
+        book.channels.retain(|id, channel| *id == ONLY || channel.opening);
         true
     }
 }

@@ -67,6 +67,7 @@ impl Shared {
         let mut actions = Vec::new();
         state.share.begin(&mut actions);
         state.act(actions);
+        state.end_if_alone();
     }
 
     /// A session joins; `make` makes it of its way to the server.
