@@ -409,7 +409,7 @@ fn arguments() -> Option<(usize, usize)> {
     (std::fs::read("/proc/self/cmdline").ok()?.len() == length).then_some((start, length))
 }
 
-/// After `idle` without a byte the kernel asks the peer whether it is still there, three times ten seconds apart,
+/// After `idle` without a byte the kernel asks the peer whether it is still there, three times at most ten seconds apart,
 /// and then the connection is broken.
 ///
 /// # Errors
@@ -419,7 +419,7 @@ pub fn set_keepalive(socket: BorrowedFd<'_>, idle: Duration) -> io::Result<()> {
     for (level, option, value) in [
         (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
         (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, idle_s),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 10),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, (idle_s / 3).clamp(1, 10)),
         (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 3),
     ] {
         let size = libc::socklen_t::try_from(size_of_val(&value)).map_err(io::Error::other)?;

@@ -298,6 +298,7 @@ impl Stream {
                         return Over::Gone;
                     }
                     if phase == Phase::Silent {
+                        self.probe();
                         quiet();
                     } else if waiting == 0 {
                         let mut comment = Vec::new();
@@ -314,6 +315,14 @@ impl Stream {
                 Some(Seen::Nobody) => return Over::Gone,
                 seen => has_input = seen == Some(Seen::Input),
             }
+        }
+    }
+
+    /// Where no comment can be sent, the kernel asks whether the client is there, within the other half of the time.
+    fn probe(&self) {
+        if !self.form.events {
+            let idle = (self.keep_alive / 2).max(Duration::from_secs(1));
+            let _ = system::set_keepalive(self.socket.as_fd(), idle);
         }
     }
 
