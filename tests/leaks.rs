@@ -2,6 +2,7 @@
 //! thread or process. Peers whose plug was pulled are noticed.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::print_stdout, reason = "the figures are worth reading")]
 
 mod support;
 

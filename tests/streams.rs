@@ -14,9 +14,9 @@ fn call(id: u32) -> String {
     request(id, "tools/call", &format!(r#"{{"name":"call-{id}"}}"#))
 }
 
-fn begin(stage: &Stage) -> (Http, Puppet) {
+fn begin(stage: &Stage, revision: &'static str) -> (Http, Puppet) {
     let mut http = Http::connect(&stage.address());
-    http.begin("2025-03-26");
+    http.begin(revision);
     http.send("POST", &[], &call(90));
     let mut puppet = stage.puppet("call-90");
     puppet.say(r#"{"jsonrpc":"2.0","id":90,"result":{}}"#);
@@ -33,7 +33,7 @@ fn sockets(pid: u32) -> usize {
 #[test]
 fn a_reader_that_pauses_gets_the_whole_answer() {
     let stage = Stage::open(&[]);
-    let (mut http, mut puppet) = begin(&stage);
+    let (mut http, mut puppet) = begin(&stage, "2025-03-26");
     let text = "x".repeat(24 << 20);
     http.send("POST", &[], &call(1));
     let _ = puppet.gets("call-1");
@@ -46,7 +46,7 @@ fn a_reader_that_pauses_gets_the_whole_answer() {
 #[test]
 fn a_reader_that_stopped_is_given_up() {
     let stage = Stage::open(&["--keep-alive", "2"]);
-    let (http, mut puppet) = begin(&stage);
+    let (http, mut puppet) = begin(&stage, "2025-03-26");
     let mut stuck = http.another();
     stuck.send("POST", &[], &call(1));
     let _ = puppet.gets("call-1");
@@ -62,11 +62,33 @@ fn a_reader_that_stopped_is_given_up() {
 #[test]
 fn a_batch_that_cancels_a_part_of_itself_gets_the_rest() {
     let stage = Stage::open(&[]);
-    let (mut http, mut puppet) = begin(&stage);
+    let (mut http, mut puppet) = begin(&stage, "2025-03-26");
     let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
     http.send("POST", &[], &format!("[{},{cancel},{}]", call(1), call(2)));
     let _ = puppet.gets("call-2");
     let answer = r#"{"jsonrpc":"2.0","id":2,"result":{}}"#;
     puppet.say(answer);
     assert_eq!(http.answer().messages(), [answer]);
+}
+
+#[test]
+fn of_the_streams_for_everything_else_only_the_last_one_is_resumed() {
+    let stage = Stage::open(&[]);
+    let (http, _puppet) = begin(&stage, "2025-11-25");
+    let connected = || {
+        let mut http = Http::connect(&stage.address());
+        http.path = "/status".into();
+        http.send("GET", &[], "");
+        !http.answer().body.contains("\"active_sse_connections\":0")
+    };
+    let ids = [(); 3].map(|()| {
+        let events = http.listen(None);
+        events.wait_for("id:");
+        let id = events.all().into_iter().find_map(|event| event.id).unwrap();
+        events.cut();
+        support::wait_until("the stream's end", support::SOON, || !connected());
+        id
+    });
+    let statuses = ids.map(|id| http.listen(Some(&id)).head.status);
+    assert_eq!(statuses, [410, 410, 200]);
 }

@@ -71,6 +71,7 @@ enum Opening {
 }
 
 /// What one stream is to the session, whether its connection lives or not.
+#[expect(clippy::struct_excessive_bools, reason = "each is one fact about the stream")]
 struct Channel {
     stream: Option<Arc<Stream>>,
     /// The client was given an id of an event, so that it can come back.
