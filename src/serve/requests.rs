@@ -156,7 +156,8 @@ impl Asking<'_> {
 
     fn session(&self, server: Option<&str>, id: &str) -> Result<Arc<Session>, Refusal> {
         let unknown = || Refusal::new(StatusCode::NOT_FOUND, "there is no such session, or it has ended");
-        self.house.find_session(server, id).ok_or_else(unknown)
+        // A server that is not offered any more may have sessions still.
+        self.house.find_session(server, id).ok_or_else(|| self.offer(server).err().unwrap_or_else(unknown))
     }
 
     /// HTTP+SSE: a new session, whose end is that of this stream.
@@ -204,11 +205,11 @@ impl Asking<'_> {
             let session = self.session(server, id)?;
             return self.exchange(connection, &session, form, primes, is_batch, &messages, None);
         }
+        let offer = self.offer(server)?;
         if !matches!(&messages[..], [message] if message.id().is_some() && message.method() == Some("initialize")) {
             let reason = "a session begins with 'initialize'; later requests need its Mcp-Session-Id";
             return Err(Refusal { code: INVALID_REQUEST, ..Refusal::new(StatusCode::BAD_REQUEST, reason) });
         }
-        let offer = self.offer(server)?;
         let session = self.house.open_session(&offer, true)?;
         let outcome = self.exchange(connection, &session, form, false, is_batch, &messages, Some(&session.id));
         if outcome.is_err() {

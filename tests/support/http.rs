@@ -21,6 +21,7 @@ pub struct Http {
     /// What `Accept` says.
     pub accept: &'static str,
     stream: Option<BufReader<TcpStream>>,
+    peeked: Option<Head>,
 }
 
 /// The head of an answer, and how its body is framed.
@@ -85,6 +86,7 @@ impl Http {
             revision: None,
             accept: "application/json, text/event-stream",
             stream: None,
+            peeked: None,
         }
     }
 
@@ -105,8 +107,11 @@ impl Http {
             stream.set_read_timeout(Some(SOON)).unwrap();
             self.stream = Some(BufReader::new(stream));
         }
-        let mut head = format!("{method} {} HTTP/1.1\r\nHost: {}\r\n", self.path, self.address);
         let named = |name: &str| headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+        let mut head = format!("{method} {} HTTP/1.1\r\n", self.path);
+        if !named("host") {
+            let _ = write!(head, "Host: {}\r\n", self.address);
+        }
         if !named("accept") && !self.accept.is_empty() {
             let accept = if method == "GET" { "text/event-stream" } else { self.accept };
             let _ = write!(head, "Accept: {accept}\r\n");
@@ -127,8 +132,18 @@ impl Http {
         self.stream.as_mut().unwrap().get_mut().write_all(head.as_bytes()).unwrap();
     }
 
+    /// Looks at the head of the next answer.
+    pub fn peek_head(&mut self) -> Head {
+        let head = self.head();
+        self.peeked = Some(head.clone());
+        head
+    }
+
     /// Reads the head of the next answer.
     pub fn head(&mut self) -> Head {
+        if let Some(head) = self.peeked.take() {
+            return head;
+        }
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
@@ -293,6 +308,7 @@ impl Drop for Events {
 }
 
 fn events(text: &str) -> Vec<Event> {
+    let text = text.replace("\r\n", "\n");
     let whole = &text[..text.rfind("\n\n").map_or(0, |at| at + 2)];
     let field = |event: &str, name: &str| {
         event.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim_start().to_owned())
