@@ -270,12 +270,12 @@ fn leaves_nothing(name: &str, options: &[&str], count: usize, one: impl Fn(&str,
 
 #[test]
 fn sessions_with_servers_of_their_own_leave_nothing() {
-    leaves_nothing("own", &[], 3000, |address, number| live(address, OWN[number % OWN.len()]));
+    leaves_nothing("own", &[], 4000, |address, number| live(address, OWN[number % OWN.len()]));
 }
 
 #[test]
 fn sessions_that_share_a_server_leave_nothing() {
-    leaves_nothing("shared", &["--shared"], 5000, |address, number| live(address, SHARED[number % SHARED.len()]));
+    leaves_nothing("shared", &["--shared"], 7000, |address, number| live(address, SHARED[number % SHARED.len()]));
 }
 
 #[test]

@@ -49,8 +49,14 @@ pub fn serve(house: &Arc<House>, mut connection: Connection) {
             Some((same, asked)) if Arc::ptr_eq(&same, &request) => Ok(asked),
             _ => asking.route(),
         });
-        last = asked.as_ref().ok().map(|asked| (request.clone(), asked.clone()));
-        let outcome = asked.map_or_else(Outcome::Refuse, |asked| asking.act(asked, &mut connection, body));
+        let outcome = match asked {
+            Ok(asked) => {
+                let outcome = asking.act(&asked, &mut connection, body);
+                last = Some((request.clone(), asked));
+                outcome
+            }
+            Err(refusal) => Outcome::Refuse(refusal),
+        };
         match outcome {
             Outcome::Answer(response) => {
                 if response.status.as_u16() >= 400 {
@@ -97,13 +103,13 @@ impl Asking<'_> {
         response
     }
 
-    fn act(&self, asked: Asked, connection: &mut Connection, body: Body) -> Outcome {
+    fn act(&self, asked: &Asked, connection: &mut Connection, body: Body) -> Outcome {
         let server = asked.server.as_deref();
-        let done = match asked.action {
+        let done = match &asked.action {
             Action::OpenSession => self.open_sse(connection, server),
             Action::Listen { session, revision, last_event_id } => {
                 let primes = revision.is_some_and(Revision::knows_priming);
-                self.listen(connection, server, &session, primes, last_event_id.as_deref())
+                self.listen(connection, server, session, primes, last_event_id.as_deref())
             }
             action => match connection.read_body(body) {
                 Ok(body) => Ok(self.act_with(server, action, connection, body)),
@@ -114,15 +120,15 @@ impl Asking<'_> {
         done.unwrap_or_else(Outcome::Refuse)
     }
 
-    fn act_with(&self, server: Option<&str>, action: Action, connection: &mut Connection, body: Vec<u8>) -> Outcome {
+    fn act_with(&self, server: Option<&str>, action: &Action, connection: &mut Connection, body: Vec<u8>) -> Outcome {
         let done = match action {
-            Action::Post { session } => self.post_sse(server, &session, body),
+            Action::Post { session } => self.post_sse(server, session, body),
             Action::Message { session, revision, takes_json, takes_events } => {
                 let primes = revision.is_some_and(Revision::knows_priming);
-                let form = self.form(takes_json, takes_events);
+                let form = self.form(*takes_json, *takes_events);
                 self.post(connection, server, session.as_deref(), form, primes, body)
             }
-            Action::EndSession { session } => self.end_session(server, &session),
+            Action::EndSession { session } => self.end_session(server, session),
             Action::Preflight => {
                 let headers = self.house.rules.preflight(self.request);
                 Ok(Outcome::Answer(Response { headers, ..Response::empty(StatusCode::NO_CONTENT) }))

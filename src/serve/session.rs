@@ -14,7 +14,6 @@ use crate::protocol::replay::{Lost, Replay};
 use crate::protocol::session::{self, FromClient, FromServer, StreamId};
 use crate::protocol::sse;
 use crate::upstream::{Sender, Undelivered};
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use ureq_proto::http::StatusCode;
@@ -50,7 +49,7 @@ struct Book {
     requests: session::Session,
     /// Where streams are resumed, and their events have ids.
     replay: Option<Replay>,
-    channels: BTreeMap<StreamId, Channel>,
+    channels: Channels,
     streams: u64,
     /// The general stream that was lost last and can be resumed, until there is another one.
     lost: Option<StreamId>,
@@ -86,11 +85,45 @@ struct Channel {
     batch: Option<Vec<u8>>,
 }
 
+/// The few streams of a session.
+#[derive(Default)]
+struct Channels(Vec<(StreamId, Channel)>);
+
+impl Channels {
+    fn place(&self, id: StreamId) -> Option<usize> {
+        self.0.iter().position(|(known, _)| *known == id)
+    }
+
+    fn get(&self, id: StreamId) -> Option<&Channel> {
+        self.place(id).map(|at| &self.0[at].1)
+    }
+
+    fn get_mut(&mut self, id: StreamId) -> Option<&mut Channel> {
+        self.place(id).map(|at| &mut self.0[at].1)
+    }
+
+    fn insert(&mut self, id: StreamId, channel: Channel) -> Option<Channel> {
+        if let Some(known) = self.get_mut(id) {
+            return Some(std::mem::replace(known, channel));
+        }
+        self.0.push((id, channel));
+        None
+    }
+
+    fn remove(&mut self, id: StreamId) -> Option<Channel> {
+        self.place(id).map(|at| self.0.swap_remove(at).1)
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Channel> {
+        self.0.iter().map(|(_, channel)| channel)
+    }
+}
+
 impl Book {
     /// A stream is over.
     fn forget(&mut self, id: StreamId) -> Option<Channel> {
         self.left = Instant::now();
-        self.channels.remove(&id)
+        self.channels.remove(id)
     }
 
     /// The first answer of the server tells whether there is a session.
@@ -134,7 +167,7 @@ impl Session {
         let book = Book {
             requests: session::Session::new(limits.open_requests, limits.waiting_bytes),
             replay,
-            channels: BTreeMap::new(),
+            channels: Channels::default(),
             streams: ONLY.0,
             lost: None,
             left: Instant::now(),
@@ -220,7 +253,7 @@ impl Session {
             if let Some(replay) = &mut book.replay {
                 replay.end(former);
             }
-            if let Some(Channel { stream: Some(stream), .. }) = book.channels.remove(&former) {
+            if let Some(Channel { stream: Some(stream), .. }) = book.channels.remove(former) {
                 stream.end();
             }
         }
@@ -281,14 +314,14 @@ impl Session {
         let mut book = self.book();
         book.left = Instant::now();
         let is_general = book.requests.open_on(id) == 0;
-        let Some(channel) = book.channels.get_mut(&id) else { return };
+        let Some(channel) = book.channels.get_mut(id) else { return };
         if !channel.stream.as_ref().is_some_and(|known| Arc::ptr_eq(known, stream)) {
             return; // another one has taken its place
         }
         channel.stream = None;
         let resumable = channel.resumable;
         if is_general || !resumable {
-            book.channels.remove(&id);
+            book.channels.remove(id);
             book.requests.close(id);
         }
         // Of the general streams that a client lost, it can come back to the last one.
@@ -308,7 +341,7 @@ impl Session {
     pub fn quiet(&self, id: StreamId) {
         let _turn = self.turn();
         let mut book = self.book();
-        if book.channels.get(&id).is_some_and(|channel| !channel.begun) {
+        if book.channels.get(id).is_some_and(|channel| !channel.begun) {
             self.begin(&mut book, id, b"");
         }
     }
@@ -316,7 +349,7 @@ impl Session {
     /// Begins the event stream, unless it has begun.
     fn begin(&self, book: &mut Book, id: StreamId, first: &[u8]) {
         let Book { channels, replay, .. } = book;
-        let Some(channel) = channels.get_mut(&id) else { return };
+        let Some(channel) = channels.get_mut(id) else { return };
         let Some(stream) = channel.stream.as_ref().filter(|stream| stream.takes_events()) else { return };
         let mut events = first.to_vec();
         if !channel.begun {
@@ -372,7 +405,7 @@ impl Session {
                 Self::finish(&mut book, *finished);
             }
         }
-        if let Some(channel) = book.channels.get_mut(&stream) {
+        if let Some(channel) = book.channels.get_mut(stream) {
             channel.opening = is_answered;
         }
         drop(book);
@@ -479,7 +512,7 @@ impl Session {
     /// Writes a message to a stream as [`Session::write`] does, where it can with the book closed.
     fn write_alone(&self, mut book: MutexGuard<'_, Book>, id: StreamId, message: &Message, last: bool) -> Option<bool> {
         let resumes = book.replay.is_some();
-        let channel = book.channels.get(&id)?;
+        let channel = book.channels.get(id)?;
         let stream = channel.stream.clone();
         match stream {
             Some(stream) if last && channel.batch.is_none() && !channel.begun && stream.takes_json() => {
@@ -498,7 +531,7 @@ impl Session {
 
     /// Writes a message to a stream, in the form that fits; says whether the client has it or can still get it.
     fn write(&self, book: &mut Book, id: StreamId, message: &Message, last: bool) -> bool {
-        let Some(channel) = book.channels.get_mut(&id) else { return false };
+        let Some(channel) = book.channels.get_mut(id) else { return false };
         if last
             && channel.batch.is_none()
             && channel.stream.as_ref().is_some_and(|stream| stream.answer(message.bytes()))
@@ -513,7 +546,7 @@ impl Session {
             self.begin(book, id, b"");
         }
         let Book { channels, replay, .. } = book;
-        let Some(channel) = channels.get_mut(&id) else { return false };
+        let Some(channel) = channels.get_mut(id) else { return false };
         let there = channel.stream.as_ref().filter(|stream| stream.takes_events());
         let mut sent = false;
         if there.is_some() || channel.resumable {
@@ -532,7 +565,7 @@ impl Session {
 
     /// Keeps an answer until all of its batch are there. Nothing else can be told to a client that takes only JSON.
     fn collect(book: &mut Book, id: StreamId, message: &Message, last: bool) -> bool {
-        let Some(channel) = book.channels.get_mut(&id) else { return false };
+        let Some(channel) = book.channels.get_mut(id) else { return false };
         let Some(batch) = &mut channel.batch else { return false };
         let is_answer = matches!(message.kind(), Kind::Response { .. });
         if is_answer {
@@ -567,7 +600,7 @@ impl Session {
                 stream.end();
             }
         }
-        book.channels.retain(|id, channel| *id == ONLY || channel.opening);
+        book.channels.0.retain(|(id, channel)| *id == ONLY || channel.opening);
         true
     }
 }
