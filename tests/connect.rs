@@ -52,7 +52,8 @@ fn fails(url: &str, options: &[&str], expected: &str) {
 
 #[test]
 fn an_answer_that_is_no_event_stream_is_explained() {
-    const TOKEN: &str = "give a token with --api-access-token or -H Authorization";
+    const TOKEN: &str =
+        "give a token with --api-access-token or -H Authorization, or log in with --client-id or --username";
     const PATH: &str = "is the path right? HTTP+SSE servers usually listen under /sse";
     const OTHER: &str = "does this server speak Streamable HTTP? then --transport streamablehttp, or auto, reaches it";
     const THEIRS: &str = "the server, or a proxy in front of it, has a problem of its own";

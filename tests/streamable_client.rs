@@ -437,11 +437,15 @@ fn an_error_of_the_server_is_its_answer_and_others_are_explained() {
         (respond("422 No", "", &error("2")), format!("{url} 422 Unprocessable Entity: why not")),
         (
             respond("401 No", "", "<p>"),
-            format!("{url} 401 Unauthorized; give a token with --api-access-token or -H Authorization"),
+            format!(
+                "{url} 401 Unauthorized; give a token with --api-access-token or -H Authorization, or log in with --client-id or --username"
+            ),
         ),
         (
             respond("403 No", "", ""),
-            format!("{url} 403 Forbidden; give a token with --api-access-token or -H Authorization"),
+            format!(
+                "{url} 403 Forbidden; give a token with --api-access-token or -H Authorization, or log in with --client-id or --username"
+            ),
         ),
         (respond("429 No", "", ""), format!("{url} 429 Too Many Requests; too many requests; try again later")),
         (

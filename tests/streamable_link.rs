@@ -37,7 +37,12 @@ impl Linked {
         let got = Arc::new(Mutex::new(Vec::new()));
         let delivered = got.clone();
         let deliver = move |message: Message| delivered.lock().unwrap().push(message.text().to_owned());
-        let mut link = remote::link(Arc::new(Client::new(target).unwrap()), Arc::new(deliver), open_requests);
+        let mut link = remote::link(
+            Arc::new(Client::new(target).unwrap()),
+            Arc::new(deliver),
+            Arc::new(|_: &str| ()),
+            open_requests,
+        );
         let received = got.clone();
         let reader = std::thread::spawn(move || {
             loop {

@@ -298,7 +298,7 @@ impl House {
         link
     }
 
-    fn link(&self, offer: &Offer, owner: &Arc<Owner>) -> Result<Link, Error> {
+    fn link(&self, offer: &Arc<Offer>, owner: &Arc<Owner>) -> Result<Link, Error> {
         match (&offer.server.target, &offer.client) {
             (Target::Command(command), _) => command.start(child::Limits {
                 line_bytes: self.options.limits.body_bytes,
@@ -309,7 +309,13 @@ impl House {
             (Target::Remote(_), Some(client)) => {
                 let owner = owner.clone();
                 let deliver = move |message| owner.get().deliver(message);
-                Ok(remote::link(client.clone(), Arc::new(deliver), self.options.open_requests))
+                let offer = Arc::downgrade(offer);
+                let failed = move |why: &str| {
+                    if let Some(offer) = offer.upgrade() {
+                        offer.state().last_error = Some(why.to_owned());
+                    }
+                };
+                Ok(remote::link(client.clone(), Arc::new(deliver), Arc::new(failed), self.options.open_requests))
             }
             (Target::Remote(_), None) => Err(Error::Failed("there is no way to it".into())),
         }

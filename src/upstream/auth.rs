@@ -1,10 +1,11 @@
 //! What proves to a remote server who we are, beyond fixed headers: HTTP basic (RFC 7617) and digest (RFC 7616)
 //! authentication, OAuth 2.0 client credentials (RFC 6749 section 4.4).
 //!
-//! Always: one thread asks for a token and all others wait for it, without a lock; a token that a server refused is
-//! not used again; the uses of a nonce are counted, and no count is used twice.
+//! Always: one thread asks for a token and all others wait for it, without a lock; where its link ends meanwhile,
+//! another one asks; a token that a server refused is not used again; the uses of a nonce are counted, and no count is used twice.
 
 use super::oauth::Token;
+use super::waits::TICK;
 use crate::log::Secret;
 use crate::protocol::base64;
 use crate::protocol::digest::{Asked, Challenge};
@@ -79,14 +80,16 @@ impl Proof {
         self.auth != Auth::Nothing
     }
 
-    /// The `Authorization` of a request, if one is known; `ask` gets a token, and may take its time.
+    /// The `Authorization` of a request, if one is known; `ask` gets a token, and may take its time; `ended` says why
+    /// the link of this thread has ended, if it has.
     ///
     /// # Errors
     /// There is no token, in words for a person.
     pub fn authorization(
         &self,
         request: &request::Parts,
-        ask: &mut dyn FnMut(&Credentials) -> Result<Token, String>,
+        ask: &dyn Fn(&Credentials) -> Result<Token, String>,
+        ended: &dyn Fn() -> Option<String>,
     ) -> Result<Option<HeaderValue>, String> {
         let text = match &self.auth {
             Auth::Nothing => None,
@@ -95,7 +98,9 @@ impl Proof {
                 Some(format!("Basic {}", base64::encode(pair.as_bytes())))
             }
             Auth::Digest(login) => self.digest(login, request)?,
-            Auth::ClientCredentials(credentials) => Some(format!("Bearer {}", self.token(credentials, ask)?.reveal())),
+            Auth::ClientCredentials(credentials) => {
+                Some(format!("Bearer {}", self.token(credentials, ask, ended)?.reveal()))
+            }
         };
         let value = text.map(|text| HeaderValue::from_str(&text)).transpose();
         let mut value = value.map_err(|_| "the name, or the token, holds what a header cannot".to_owned())?;
@@ -157,16 +162,25 @@ impl Proof {
         Ok(Some(challenge.answer(&login.username, login.password.reveal(), asked)))
     }
 
-    /// A token that has not ended. One thread asks for it, the others wait.
+    /// A token that has not ended. One thread asks for it, the others wait, as long as their own links last.
     fn token(
         &self,
         credentials: &Credentials,
-        ask: &mut dyn FnMut(&Credentials) -> Result<Token, String>,
+        ask: &dyn Fn(&Credentials) -> Result<Token, String>,
+        ended: &dyn Fn() -> Option<String>,
     ) -> Result<Secret, String> {
         let mut state = self.state();
         let asked = state.asked;
         while state.is_asking {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let (guard, waited) = self.changed.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            if waited.timed_out() {
+                drop(state);
+                if let Some(why) = ended() {
+                    return Err(why);
+                }
+                state = self.state();
+            }
         }
         let now = Instant::now();
         if let Some(token) = state.token.as_ref().filter(|token| token.renew_at.is_none_or(|end| now < end)) {
@@ -179,10 +193,13 @@ impl Proof {
         drop(state);
         let asking = Asking(self);
         let answer = ask(credentials);
+        // What ended with this link says nothing of the token: the next thread asks for itself.
+        let says_nothing = answer.is_err() && ended().is_some();
         let mut state = self.state();
         match &answer {
-            Ok(token) => state.token = Some(token.clone()),
-            Err(why) => state.failure.clone_from(why),
+            _ if says_nothing => {}
+            Ok(token) => (state.token, state.asked) = (Some(token.clone()), state.asked + 1),
+            Err(why) => (state.failure, state.asked) = (why.clone(), state.asked + 1),
         }
         drop(state);
         drop(asking);
@@ -199,9 +216,7 @@ struct Asking<'a>(&'a Proof);
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.is_asking = false;
-        state.asked += 1;
+        self.0.state().is_asking = false;
         self.0.changed.notify_all();
     }
 }

@@ -9,7 +9,7 @@
 
 use super::remote::Attempt;
 use super::waits::Bystander;
-use super::{Deliver, Event, Link, Receiver, Sender, Undelivered};
+use super::{Deliver, Event, Failed, Link, Receiver, Sender, Undelivered};
 use crate::log;
 use crate::protocol::message::{INTERNAL_ERROR, Kind, Message};
 use std::collections::VecDeque;
@@ -30,6 +30,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// The threads of one link.
 pub struct Crew {
     deliver: Deliver,
+    failed: Failed,
     most: usize,
     state: Mutex<State>,
     /// There is something to do.
@@ -46,14 +47,16 @@ struct State {
     idle: usize,
     running: usize,
     threads: Vec<JoinHandle<()>>,
+    /// We end the link: what fails from now on says nothing of the server.
+    closing: bool,
     ended: Option<String>,
 }
 
 impl Crew {
     /// No thread yet, and at most a few more than `open_requests`.
-    pub fn new(deliver: Deliver, open_requests: usize) -> Arc<Self> {
+    pub fn new(deliver: Deliver, failed: Failed, open_requests: usize) -> Arc<Self> {
         let most = open_requests.saturating_add(SPARE);
-        Arc::new(Self { deliver, most, state: Mutex::default(), work: Condvar::new() })
+        Arc::new(Self { deliver, failed, most, state: Mutex::default(), work: Condvar::new() })
     }
 
     fn push(self: &Arc<Self>, message: &Message) -> Result<(), Undelivered> {
@@ -140,6 +143,9 @@ impl Crew {
             Undelivered::Gone(why) => why,
             Undelivered::Full => "the server does not take what it is sent".into(),
         };
+        if !self.state().closing {
+            (self.failed)(&why);
+        }
         match message.kind() {
             Kind::Request { id, .. } => (self.deliver)(Message::error(Some(id), INTERNAL_ERROR, &why)),
             _ => log::debug(format_args!("a message was not delivered: {why}")),
@@ -214,6 +220,7 @@ impl Sender for Queue {
     }
 
     fn stop(&self) {
+        self.crew.state().closing = true;
         self.attempt.stop("the connection was closed by us");
     }
 

@@ -26,6 +26,24 @@ pub enum Redirects {
     Anywhere(&'static [(HeaderName, &'static str)]),
 }
 
+/// The ways that one link sends by.
+pub trait Ways {
+    /// To where messages go.
+    ///
+    /// # Errors
+    /// There is none, in words for a person.
+    fn to(&self, url: &Uri) -> Result<Route, String>;
+
+    /// To where tokens are asked for: maybe elsewhere, maybe through another proxy; no message is sent by it.
+    ///
+    /// # Errors
+    /// There is none, in words for a person.
+    fn to_tokens(&self, url: &Uri) -> Result<Route, String>;
+
+    /// Why the link has ended, if it has.
+    fn ended(&self) -> Option<String>;
+}
+
 /// An answer.
 pub struct Answer {
     /// Who gave it.
@@ -38,7 +56,7 @@ pub struct Answer {
     pub response: Response<Body>,
 }
 
-/// Sends a request; `route` gives the way to an address.
+/// Sends a request.
 ///
 /// # Errors
 /// There is no answer, or it redirects to where we do not go; in words for a person.
@@ -47,7 +65,7 @@ pub fn exchange(
     parts: &request::Parts,
     body: Option<&[u8]>,
     redirects: Redirects,
-    route: &mut dyn FnMut(&Uri) -> Result<Route, String>,
+    ways: &dyn Ways,
 ) -> Result<Answer, String> {
     let mut moved: Option<request::Parts> = None;
     let mut is_proved_again = false;
@@ -56,9 +74,9 @@ pub fn exchange(
         let bare = moved.as_ref().unwrap_or(parts);
         let mut now = Cow::Borrowed(bare);
         if client.proves(&bare.uri) {
-            client.authorize(now.to_mut(), route)?;
+            client.authorize(now.to_mut(), ways)?;
         }
-        let (url, way) = (now.uri.clone(), route(&now.uri)?);
+        let (url, way) = (now.uri.clone(), ways.to(&now.uri)?);
         let answer = way.agent.run(&now, body, None);
         let timeout = client.remote().timeout;
         let response = answer.map_err(|error| way.explain(&url.to_string(), &error, timeout))?;

@@ -6,6 +6,7 @@
 use super::agent::{Agent, USER_AGENT};
 use super::auth::{Auth, Credentials, Proof};
 use super::dial::{Dialer, SharedTls};
+use super::exchange::Ways;
 use super::oauth;
 use super::waits::Waits;
 use crate::error::Error;
@@ -144,20 +145,17 @@ impl Client {
         headers
     }
 
-    /// Adds to a request what proves who we are; only where [`Client::proves`] says so. `route` gives the way
-    /// to where a token is asked for, which may take its time.
+    /// Adds to a request what proves who we are; only where [`Client::proves`] says so. To ask for a token may take
+    /// its time.
     ///
     /// # Errors
     /// There is no token, in words for a person.
-    pub fn authorize(
-        &self,
-        request: &mut request::Parts,
-        route: &mut dyn FnMut(&Uri) -> Result<Route, String>,
-    ) -> Result<(), String> {
-        let mut ask = |credentials: &Credentials| {
-            oauth::ask(credentials, &self.remote.url, &route(&credentials.token_url)?, self.remote.timeout)
+    pub fn authorize(&self, request: &mut request::Parts, ways: &dyn Ways) -> Result<(), String> {
+        let ask = |credentials: &Credentials| {
+            let route = ways.to_tokens(&credentials.token_url)?;
+            oauth::ask(credentials, &self.remote.url, &route, self.remote.timeout)
         };
-        if let Some(value) = self.proof.authorization(request, &mut ask)? {
+        if let Some(value) = self.proof.authorization(request, &ask, &|| ways.ended())? {
             request.headers.insert(header::AUTHORIZATION, value);
         }
         Ok(())
@@ -275,7 +273,9 @@ pub fn redirected(from: &str, location: Option<&HeaderValue>) -> Result<String, 
 #[must_use]
 pub fn advice(status: u16) -> Option<&'static str> {
     match status {
-        401 | 403 => Some("give a token with --api-access-token or -H Authorization"),
+        401 | 403 => {
+            Some("give a token with --api-access-token or -H Authorization, or log in with --client-id or --username")
+        }
         407 => Some("the proxy wants a user name and a password, as in http://NAME:PASSWORD@HOST:PORT"),
         429 => Some("too many requests; try again later"),
         500.. => Some("the server, or a proxy in front of it, has a problem of its own"),

@@ -25,6 +25,9 @@ use std::time::Duration;
 /// it, so that no message waits for another thread.
 pub type Deliver = Arc<dyn Fn(Message) + Send + Sync>;
 
+/// What is told why a message did not reach a server, or why its answer was lost.
+pub type Failed = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// One live connection to one server.
 pub struct Link {
     /// The way to the server; shared by all who write to it.

@@ -15,7 +15,7 @@ use super::crew::{self, Crew};
 use super::http::{Client, Transport};
 use super::streamable::{End, Failure, Posts, Streamable};
 use super::waits::{Bystander, TICK};
-use super::{Deliver, Event, Link, Receiver, Sender, Undelivered, sse};
+use super::{Deliver, Event, Failed, Link, Receiver, Sender, Undelivered, sse};
 use crate::log;
 use crate::protocol::message::{Kind, Message};
 use crate::protocol::remote::is_sse_path;
@@ -25,13 +25,13 @@ use std::time::Duration;
 
 /// A link to a remote server for many clients' threads: to send never waits. What comes over an HTTP+SSE stream is
 /// received, all else is delivered by the thread that read it. A request that could not be sent, or whose answer was
-/// lost, is answered through `deliver` with an error. At most `open_requests` requests and a few messages more are
+/// lost, is answered through `deliver` with an error, and `failed` is told why, unless we ended the link. At most `open_requests` requests and a few messages more are
 /// under way at once; what else is sent waits, bounded.
 ///
 /// Nothing is connected before the first [`Receiver::recv`].
 #[must_use]
-pub fn link(client: Arc<Client>, deliver: Deliver, open_requests: usize) -> Link {
-    let crew = Crew::new(deliver.clone(), open_requests);
+pub fn link(client: Arc<Client>, deliver: Deliver, failed: Failed, open_requests: usize) -> Link {
+    let crew = Crew::new(deliver.clone(), failed, open_requests);
     let attempt = Attempt::new(client, deliver, crew::bystander(&crew));
     crew::link(crew, attempt)
 }

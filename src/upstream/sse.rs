@@ -5,7 +5,7 @@
 //! has ended, every wait of it ends.
 
 use super::answer::Body;
-use super::exchange::{Answer, Redirects, exchange};
+use super::exchange::{Answer, Redirects, Ways, exchange};
 use super::http::{self, Client, Route};
 use super::waits::{Bystander, Waits};
 use super::{Event, Link, Receiver, Sender, Undelivered};
@@ -94,7 +94,8 @@ impl Attempt {
             endpoint.parse().map_err(|_| format!("'{}' names no usable endpoint", log::address(&url)))?;
         let route = self.client.route(&post_url, &self.post_waits, Some(self.client.remote().timeout))?;
         self.keep(route.clone())?;
-        let posts = Posts { head: self.head(Method::POST, &endpoint, POST_HEADERS)?, attempt: self.clone(), route };
+        let head = self.head(Method::POST, &endpoint, POST_HEADERS)?;
+        let posts = Posts { head, attempt: self.clone(), route, tokens: Mutex::default() };
         Ok(Link { sender: Arc::new(posts), receiver: Box::new(stream) })
     }
 
@@ -147,13 +148,7 @@ impl Attempt {
     /// The answer to the GET that is an event stream, and the address that gave it.
     fn open(&self) -> Result<(String, Route, Response<Body>), Failure> {
         let parts = self.head(Method::GET, &self.client.remote().url.to_string(), GET_HEADERS)?;
-        // One agent a stream, since only a whole agent can be shut down.
-        let mut route = |url: &Uri| {
-            let route = self.client.route(url, &self.stream_waits, None)?;
-            self.keep(route.clone())?;
-            Ok(route)
-        };
-        let answer = exchange(&self.client, &parts, None, Redirects::Anywhere(GET_HEADERS), &mut route);
+        let answer = exchange(&self.client, &parts, None, Redirects::Anywhere(GET_HEADERS), &Opening(self));
         let Answer { url, route, response, .. } = answer.map_err(|why| self.reason(|| why))?;
         let url = url.to_string();
         refuse(&url, &response)?;
@@ -207,27 +202,59 @@ fn endpoint_at(url: &str, data: &[u8]) -> Result<String, String> {
     }
 }
 
+/// The ways while the stream is opened: one agent a stream, since only a whole agent can be shut down.
+struct Opening<'a>(&'a Attempt);
+
+impl Ways for Opening<'_> {
+    fn to(&self, url: &Uri) -> Result<Route, String> {
+        let route = self.0.client.route(url, &self.0.stream_waits, None)?;
+        self.0.keep(route.clone())?;
+        Ok(route)
+    }
+
+    fn to_tokens(&self, url: &Uri) -> Result<Route, String> {
+        self.to(url)
+    }
+
+    fn ended(&self) -> Option<String> {
+        self.0.state().stopped.clone()
+    }
+}
+
 /// The way to the server.
 struct Posts {
     attempt: Arc<Attempt>,
     route: Route,
+    /// The way to tokens, once one was asked for.
+    tokens: Mutex<Option<Route>>,
     head: request::Parts,
+}
+
+impl Ways for Posts {
+    fn to(&self, _: &Uri) -> Result<Route, String> {
+        Ok(self.route.clone()) // redirects are followed within the origin
+    }
+
+    fn to_tokens(&self, url: &Uri) -> Result<Route, String> {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(route) = &*tokens {
+            return Ok(route.clone());
+        }
+        let attempt = &self.attempt;
+        let route = attempt.client.route(url, &attempt.post_waits, Some(attempt.client.remote().timeout))?;
+        attempt.keep(route.clone())?;
+        Ok(tokens.insert(route).clone())
+    }
+
+    fn ended(&self) -> Option<String> {
+        self.attempt.state().stopped.clone()
+    }
 }
 
 impl Posts {
     /// The answer to one POST.
     fn post(&self, bytes: &[u8]) -> Result<Response<Body>, String> {
-        let attempt = &self.attempt;
-        let mut route = |url: &Uri| {
-            if http::is_same_origin(url, &self.head.uri) {
-                return Ok(self.route.clone());
-            }
-            // A token is asked for elsewhere, maybe through another proxy.
-            let route = attempt.client.route(url, &attempt.post_waits, Some(attempt.client.remote().timeout))?;
-            attempt.keep(route.clone())?;
-            Ok(route)
-        };
-        let answer = exchange(&self.attempt.client, &self.head, Some(bytes), Redirects::Within, &mut route);
+        let answer = exchange(&self.attempt.client, &self.head, Some(bytes), Redirects::Within, self);
         answer.map(|answer| answer.response).map_err(|why| self.attempt.reason(|| why))
     }
 }

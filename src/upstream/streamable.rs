@@ -34,8 +34,9 @@ pub struct Streamable {
     client: Arc<Client>,
     route: Route,
     waits: Arc<Waits>,
-    /// Those for a token, which send no message.
+    /// Those for a token, which send no message, and the way to it once one was asked for.
     token_waits: Arc<Waits>,
+    tokens: Mutex<Option<Route>>,
     deliver: Deliver,
     state: Mutex<State>,
     /// A session has begun, or a wait is to end.
@@ -79,7 +80,8 @@ impl Streamable {
         let waits = Arc::new(Waits::telling_sent(bystander));
         let route = client.route(&client.remote().url, &waits, None)?;
         let state = Mutex::new(State::new(Session::none(&client)));
-        Ok(Arc::new(Self { client, route, waits, token_waits, deliver, state, changed: Condvar::new() }))
+        let (tokens, changed) = (Mutex::default(), Condvar::new());
+        Ok(Arc::new(Self { client, route, waits, token_waits, tokens, deliver, state, changed }))
     }
 
     /// Sends a message and returns when all that it brings is delivered.
@@ -319,6 +321,10 @@ impl Receiver for End {
         conversation.waits.stop();
         conversation.token_waits.stop();
         conversation.route.agent.shutdown();
+        let tokens = conversation.tokens.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(tokens) = tokens {
+            tokens.agent.shutdown();
+        }
         if let Some(listener) = listener {
             let _ = listener.join();
         }

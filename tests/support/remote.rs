@@ -79,6 +79,23 @@ impl Connection<'_> {
         }
     }
 
+    /// Begins an event stream whose first event depends on its number, from 0.
+    pub fn numbered_stream(&mut self, first: impl Fn(usize) -> String) {
+        let number = {
+            let mut streams = self.shared.streams.lock().unwrap();
+            streams.push(self.socket.try_clone().unwrap());
+            streams.len() - 1
+        };
+        self.write(format!("{STREAM}{}", first(number)));
+    }
+
+    /// Sends an event over the stream with that number.
+    pub fn event_to(&self, number: usize, event: impl AsRef<[u8]>) {
+        if let Some(stream) = self.shared.streams.lock().unwrap().get_mut(number) {
+            let _ = stream.write_all(event.as_ref());
+        }
+    }
+
     /// All requests to the server so far.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {

@@ -7,11 +7,11 @@ use crate::log;
 use crate::protocol::message::{Id, Kind, Message};
 use crate::protocol::remote::{self, Refusal, Resume, Resumed};
 use crate::upstream::answer::Body;
-use crate::upstream::exchange::{self, Answer, Redirects};
-use crate::upstream::http;
+use crate::upstream::exchange::{self, Answer, Redirects, Ways};
+use crate::upstream::http::{self, Route};
 use crate::upstream::waits;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use ureq::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header, request};
 
@@ -37,14 +37,7 @@ impl Streamable {
 
     /// The answer to one request, redirects followed.
     pub(super) fn exchange(&self, parts: &request::Parts, body: Option<&[u8]>) -> Result<Answer, String> {
-        let mut route = |url: &Uri| {
-            if http::is_same_origin(url, &self.client.remote().url) {
-                return Ok(self.route.clone());
-            }
-            // A token is asked for elsewhere, maybe through another proxy; the message itself is not sent by that.
-            self.client.route(url, &self.token_waits, Some(self.client.remote().timeout))
-        };
-        let answer = exchange::exchange(&self.client, parts, body, Redirects::Within, &mut route);
+        let answer = exchange::exchange(&self.client, parts, body, Redirects::Within, self);
         answer.map_err(|why| self.reason(why))
     }
 
@@ -268,6 +261,25 @@ impl Streamable {
             self.changed.notify_all();
         }
         renews
+    }
+}
+
+impl Ways for Streamable {
+    fn to(&self, _: &Uri) -> Result<Route, String> {
+        Ok(self.route.clone()) // redirects are followed within the origin
+    }
+
+    fn to_tokens(&self, url: &Uri) -> Result<Route, String> {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(route) = &*tokens {
+            return Ok(route.clone());
+        }
+        let route = self.client.route(url, &self.token_waits, Some(self.client.remote().timeout))?;
+        Ok(tokens.insert(route).clone())
+    }
+
+    fn ended(&self) -> Option<String> {
+        self.state().stopped.clone()
     }
 }
 
