@@ -220,6 +220,12 @@ impl Share {
         matches!(self.phase, Phase::Ready(_))
     }
 
+    /// The error that the server answered our `initialize` with, or that was made because it could not be asked.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Message> {
+        if let Phase::Refused(error) = &self.phase { Some(error) } else { None }
+    }
+
     /// A fresh server is there. Until it has answered our `initialize`, what clients say waits.
     pub fn begin(&mut self, out: &mut Vec<Action>) {
         if !matches!(self.phase, Phase::Lost) {

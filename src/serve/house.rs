@@ -369,11 +369,14 @@ impl House {
         let how = loop {
             match receiver.recv() {
                 Event::Message(message) => {
-                    if matches!(owner, Of::Nobody) {
+                    let is_first = matches!(owner, Of::Nobody);
+                    if is_first {
                         owner = server.owner.get();
-                        offer.state().succeeded();
                     }
                     owner.deliver(message);
+                    if is_first && owner.has_begun() {
+                        offer.state().succeeded();
+                    }
                 }
                 Event::Ended(how) => break how,
             }
@@ -409,6 +412,8 @@ impl House {
                 }
             }
             Of::Shared(shared) => {
+                let refusal = shared.refusal();
+                let how = refusal.as_deref().unwrap_or(how);
                 let removed = {
                     let mut state = offer.state();
                     if !stopping && !state.removed {

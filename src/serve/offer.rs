@@ -54,8 +54,10 @@ pub struct State {
 
 /// A server that has lived for so long has been started well.
 const SETTLED: Duration = Duration::from_secs(2);
-/// The delay before a server is started again, and the longest one.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// The delay before a server is started again, and the longest ones: for a process, and for a connection, which costs
+/// little while its clients wait.
+const RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(5));
 
 impl Offer {
     /// An offer of which nothing runs yet.
@@ -76,7 +78,7 @@ impl Offer {
             last_error: None,
             due: None,
             started: None,
-            retry: Retry::new(RETRY.0, RETRY.1),
+            retry: Retry::new(RETRY, if client.is_some() { LONGEST_RETRY.1 } else { LONGEST_RETRY.0 }),
         };
         Ok(Self { server, client, shared, metrics: Metrics::default(), state: Mutex::new(state) })
     }

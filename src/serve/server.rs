@@ -65,6 +65,11 @@ impl Owner {
 }
 
 impl Of {
+    /// Whether the server that speaks has begun; one session's has with its first word.
+    pub fn has_begun(&self) -> bool {
+        if let Self::Shared(shared) = self { shared.is_ready() } else { true }
+    }
+
     /// Hands a message of the server on.
     pub fn deliver(&self, message: Message) {
         match self {

@@ -6,6 +6,7 @@
 use super::session::Session;
 use crate::log;
 use crate::protocol::message::Message;
+use crate::protocol::remote;
 use crate::protocol::share::{Action, Key, Kind, Limits, Share};
 use crate::upstream::{Sender, Undelivered};
 use std::collections::{HashMap, VecDeque};
@@ -53,6 +54,11 @@ impl Shared {
     pub fn is_ready(&self) -> bool {
         let state = self.state();
         state.sender.is_some() && state.share.is_ready()
+    }
+
+    /// Why the server did not begin, if it refused to or could not be asked.
+    pub fn refusal(&self) -> Option<String> {
+        self.state().share.refusal().and_then(remote::error_text)
     }
 
     /// Whether there is a server at all.
@@ -135,6 +141,16 @@ impl State {
                 },
             }
             todo.extend(more.drain(..));
+        }
+        self.end_if_refused();
+    }
+
+    /// A connection to a remote server that has not begun never will: another one may.
+    fn end_if_refused(&self) {
+        if let Some(sender) = self.sender.as_ref().filter(|sender| sender.pid().is_none())
+            && self.share.refusal().is_some()
+        {
+            sender.stop();
         }
     }
 

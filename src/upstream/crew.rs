@@ -143,9 +143,10 @@ impl Crew {
             Undelivered::Gone(why) => why,
             Undelivered::Full => "the server does not take what it is sent".into(),
         };
-        if !self.state().closing {
-            (self.failed)(&why);
+        if self.state().closing {
+            return; // who ends the link answers what is open, and knows better why
         }
+        (self.failed)(&why);
         match message.kind() {
             Kind::Request { id, .. } => (self.deliver)(Message::error(Some(id), INTERNAL_ERROR, &why)),
             _ => log::debug(format_args!("a message was not delivered: {why}")),

@@ -25,8 +25,8 @@ use std::time::Duration;
 
 /// A link to a remote server for many clients' threads: to send never waits. What comes over an HTTP+SSE stream is
 /// received, all else is delivered by the thread that read it. A request that could not be sent, or whose answer was
-/// lost, is answered through `deliver` with an error, and `failed` is told why, unless we ended the link. At most `open_requests` requests and a few messages more are
-/// under way at once; what else is sent waits, bounded.
+/// lost, is answered through `deliver` with an error, and `failed` is told why, unless this side ends the link. At most
+/// `open_requests` requests and a few messages more are under way at once; what else is sent waits, bounded.
 ///
 /// Nothing is connected before the first [`Receiver::recv`].
 #[must_use]
