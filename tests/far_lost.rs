@@ -112,8 +112,7 @@ fn a_server_that_is_not_there_is_told_and_looked_for_again() {
             let what = format!("{path} {options:?}");
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let front = front(&format!("http://{address}{path}"), options);
-            let mut http = Http::connect(&front.address());
-            let answer = http.post(&initialize(1));
+            let answer = Http::connect(&front.address()).post(&initialize(1));
             let expected = "connection refused; is the server running?";
             assert!(answer.body.contains("\"error\"") && answer.body.contains(expected), "{what}: {answer:?}");
             wait_until(&format!("{what}: the status tells"), SOON, || {
