@@ -94,6 +94,12 @@ impl Process {
         stdin.write_all(bytes).and_then(|()| stdin.flush()).unwrap();
     }
 
+    /// Writes to its stdin, which nobody may read any more.
+    pub fn offer(&mut self, bytes: &[u8]) {
+        let stdin = self.stdin.as_mut().expect("stdin is still open");
+        let _ = stdin.write_all(bytes).and_then(|()| stdin.flush());
+    }
+
     /// Ends its input.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
@@ -270,7 +276,8 @@ impl Output {
 }
 
 /// `HOST:PORT` from the first whole line that tells an address we listen on.
-fn listening(stderr: &str) -> Option<String> {
+#[must_use]
+pub fn listening(stderr: &str) -> Option<String> {
     let whole = &stderr[..=stderr.rfind('\n')?];
     whole.lines().find_map(|line| {
         let (_, rest) = line.split_once("listening on http://").or_else(|| line.split_once("running on http://"))?;
