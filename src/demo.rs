@@ -12,7 +12,7 @@ mod tools;
 use crate::error::Error;
 use crate::log;
 use crate::protocol::lines::{Line, Lines};
-use crate::protocol::message::{INVALID_REQUEST, Id, Kind, Message};
+use crate::protocol::message::{INVALID_PARAMS, INVALID_REQUEST, Id, Kind, METHOD_NOT_FOUND, Message};
 use crate::system::{self, Poll};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -32,11 +32,6 @@ const TOOLS_EXPLAIN_SINCE: &str = "2025-11-25";
 const LINE_BYTES: usize = 64 << 20;
 /// Counts that run at the same time.
 const MOST_COUNTS: usize = 64;
-
-/// JSON-RPC: there is no such method.
-const METHOD_NOT_FOUND: i32 = -32601;
-/// JSON-RPC: the method is there, its parameters are wrong.
-const INVALID_PARAMS: i32 = -32602;
 
 /// Serves on stdin and stdout until the input ends or nobody reads the answers; gives the exit status.
 ///

@@ -31,6 +31,61 @@ pub fn string(text: &str, path: &[&str]) -> Option<String> {
     serde_json::from_str(value(text, path)?).ok()
 }
 
+/// The text with another value (JSON text) at this place. What is missing on the way is made; a text that is no object
+/// becomes one. Every other byte stays.
+#[must_use]
+pub fn with(text: &str, path: &[&str], value: &str) -> String {
+    let Some((name, rest)) = path.split_first() else { return value.to_owned() };
+    if let Some(found) = range(text, &[name]) {
+        let inner = with(&text[found.clone()], rest, value);
+        return [&text[..found.start], &inner, &text[found.end..]].concat();
+    }
+    let inner = with("", rest, value);
+    let member = format!("{}:{inner}", serde_json::Value::from(*name));
+    match text.strip_prefix('{') {
+        Some(members) if members.trim_start().starts_with('}') => format!("{{{member}{}", members.trim_start()),
+        Some(members) => format!("{{{member},{members}"),
+        None => format!("{{{member}}}"),
+    }
+}
+
+/// The text without the member at this place, wherever it stands in its object and however often.
+#[must_use]
+pub fn without(text: &str, path: &[&str]) -> String {
+    let Some((name, before)) = path.split_last() else { return text.to_owned() };
+    let Some(object) = range(text, before) else { return text.to_owned() };
+    let Some(members) = members(&text[object.clone()]) else { return text.to_owned() };
+    if members.iter().all(|(key, _)| key != name) {
+        return text.to_owned();
+    }
+    let kept = members.iter().filter(|(key, _)| key != name);
+    let kept: Vec<_> = kept.map(|(key, value)| format!("{}:{value}", serde_json::Value::from(&**key))).collect();
+    format!("{}{{{}}}{}", &text[..object.start], kept.join(","), &text[object.end..])
+}
+
+/// The members of an object in their order, names unescaped, values as JSON text; `None` where it is no object.
+#[must_use]
+pub fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+    struct All;
+    impl<'de> Visitor<'de> for All {
+        type Value = Vec<(Cow<'de, str>, &'de str)>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut found = Vec::new();
+            while let Some(Text(key)) = map.next_key()? {
+                found.push((key, map.next_value::<&RawValue>()?.get()));
+            }
+            Ok(found)
+        }
+    }
+    if !text.starts_with('{') {
+        return None;
+    }
+    serde_json::Deserializer::from_str(text).deserialize_map(All).ok()
+}
+
 fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     struct Wanted<'n>(&'n str);
     impl<'de> Visitor<'de> for Wanted<'_> {
@@ -100,5 +155,34 @@ mod tests {
         }
         assert_eq!(string(text, &["a", "c"]).as_deref(), Some("x\n"));
         assert_eq!(string(text, &["d"]), None);
+    }
+
+    #[test]
+    fn puts_a_value_where_there_was_none() {
+        for (text, path, wanted) in [
+            ("", &["a"][..], r#"{"a":1}"#),
+            ("{}", &["a"], r#"{"a":1}"#),
+            ("{ }", &["a"], r#"{"a":1}"#),
+            (r#"{"b":2}"#, &["a"], r#"{"a":1,"b":2}"#),
+            (r#"{ "a" : 7, "b":2}"#, &["a"], r#"{ "a" : 1, "b":2}"#),
+            (r#"{"b":2}"#, &["a", "c/d"], r#"{"a":{"c/d":1},"b":2}"#),
+            (r#"{"a":{"x":"\u0061"}}"#, &["a", "c"], r#"{"a":{"c":1,"x":"\u0061"}}"#),
+            (r#"{"a":null}"#, &["a", "c"], r#"{"a":{"c":1}}"#),
+        ] {
+            assert_eq!(with(text, path, "1"), wanted, "{text} {path:?}");
+        }
+    }
+
+    #[test]
+    fn takes_a_member_away() {
+        for (text, path, wanted) in [
+            (r#"{"a":1}"#, &["a"][..], "{}"),
+            (r#"{"a":1, "b":1e999,"a":2}"#, &["a"], r#"{"b":1e999}"#),
+            (r#"{"a": 1}"#, &["b"], r#"{"a": 1}"#),
+            (r#"{"x":{"a":1,"b":[ 2]} ,"y":1.0}"#, &["x", "a"], r#"{"x":{"b":[ 2]} ,"y":1.0}"#),
+            (r#"{"x":[1]}"#, &["x", "a"], r#"{"x":[1]}"#),
+        ] {
+            assert_eq!(without(text, path), wanted, "{text} {path:?}");
+        }
     }
 }

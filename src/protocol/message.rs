@@ -16,6 +16,10 @@ pub const PARSE_ERROR: i32 = -32700;
 pub const INVALID_REQUEST: i32 = -32600;
 /// JSON-RPC: what went wrong is inside the one who answers. Every error of ours that stands for a server uses it.
 pub const INTERNAL_ERROR: i32 = -32603;
+/// JSON-RPC: nobody here knows the method.
+pub const METHOD_NOT_FOUND: i32 = -32601;
+/// JSON-RPC: the params are not what the method takes.
+pub const INVALID_PARAMS: i32 = -32602;
 
 /// A request's id with its JSON spelling: `1`, `"1"` and `1.0` are different.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -97,6 +101,7 @@ pub struct Message {
     /// Where its id stands.
     id: Option<Range<usize>>,
     params: Option<Range<usize>>,
+    related: Option<Id>,
 }
 
 /// Why bytes are no message, and what to answer to them.
@@ -123,7 +128,7 @@ impl Message {
         trim(&mut bytes);
         let Seen { kind, is_error, id, params } = look(utf8(&bytes)?)?;
         flatten(&mut bytes);
-        Ok(Self { bytes, kind, is_error, id, params })
+        Ok(Self { bytes, kind, is_error, id, params, related: None })
     }
 
     /// Reads one message or a batch of them (2025-03-26, `basic/index`, Batching) and takes the batch apart.
@@ -153,6 +158,45 @@ impl Message {
         Self::response(Some(id), &format!(r#""result":{result}"#))
     }
 
+    /// An error response of our own with `data`, which is JSON text.
+    #[must_use]
+    pub fn error_with(id: Option<&Id>, code: i32, reason: &str, data: &str) -> Self {
+        let reason = serde_json::Value::from(reason);
+        Self::response(id, &format!(r#""error":{{"code":{code},"message":{reason},"data":{data}}}"#))
+    }
+
+    /// A request of our own; `params` is JSON text.
+    #[must_use]
+    pub fn request(id: &Id, method: &str, params: &str) -> Self {
+        let before = r#"{"jsonrpc":"2.0","id":"#;
+        let (shown, name) = (id.as_json(), serde_json::Value::from(method));
+        let head = format!(r#"{before}{shown},"method":{name},"params":"#);
+        let at = head.len()..head.len() + params.len();
+        Self {
+            bytes: format!("{head}{params}}}").into(),
+            kind: Kind::Request { id: id.clone(), method: method.into() },
+            is_error: false,
+            id: Some(before.len()..before.len() + shown.len()),
+            params: Some(at),
+            related: None,
+        }
+    }
+
+    /// A notification of our own; `params` is JSON text.
+    #[must_use]
+    pub fn notification(method: &str, params: &str) -> Self {
+        let head = format!(r#"{{"jsonrpc":"2.0","method":{},"params":"#, serde_json::Value::from(method));
+        let at = head.len()..head.len() + params.len();
+        Self {
+            bytes: format!("{head}{params}}}").into(),
+            kind: Kind::Notification { method: method.into() },
+            is_error: false,
+            id: None,
+            params: Some(at),
+            related: None,
+        }
+    }
+
     fn response(id: Option<&Id>, content: &str) -> Self {
         let shown = id.map_or("null", Id::as_json);
         let before = r#"{"jsonrpc":"2.0","id":"#;
@@ -162,6 +206,7 @@ impl Message {
             is_error: content.starts_with("\"error\""),
             id: id.map(|_| before.len()..before.len() + shown.len()),
             params: None,
+            related: None,
         }
     }
 
@@ -213,6 +258,61 @@ impl Message {
         self.is_error
     }
 
+    /// The request of this side on whose answer's stream a message of the server came, where the transport tells
+    /// (Streamable HTTP).
+    #[must_use]
+    pub fn related(&self) -> Option<&Id> {
+        self.related.as_ref()
+    }
+
+    /// The same message, which came on the stream of the answer to this request.
+    #[must_use]
+    pub fn with_related(mut self, request: &Id) -> Self {
+        self.related = Some(request.clone());
+        self
+    }
+
+    /// The JSON text of `result`, if it is a response that has one.
+    #[must_use]
+    pub fn result_text(&self) -> Option<&str> {
+        if self.is_error { None } else { member::value(self.text(), &["result"]) }
+    }
+
+    /// The same message with other `params` (JSON text), which it gets if it had none; every other byte stays. A
+    /// response stays as it is.
+    #[must_use]
+    pub fn with_params(&self, params: &str) -> Self {
+        if matches!(self.kind, Kind::Response { .. }) {
+            return self.clone();
+        }
+        let Some(range) = self.params.clone() else {
+            let parsed = Self::parse(member::with(self.text(), &["params"], params).into());
+            return parsed.map_or_else(|_| self.clone(), |parsed| Self { related: self.related.clone(), ..parsed });
+        };
+        let bytes = [&self.bytes[..range.start], params.as_bytes(), &self.bytes[range.end..]].concat();
+        let moved = |at: usize| if at >= range.end { at + params.len() - range.len() } else { at };
+        let id = self.id.clone().map(|id| moved(id.start)..moved(id.end));
+        let params = Some(range.start..range.start + params.len());
+        let (kind, related) = (self.kind.clone(), self.related.clone());
+        Self { bytes, kind, is_error: self.is_error, id, params, related }
+    }
+
+    /// The same response with another `result` (JSON text); every other byte stays. Anything else stays as it is.
+    #[must_use]
+    pub fn with_result(&self, result: &str) -> Self {
+        if self.result_text().is_none() {
+            return self.clone();
+        }
+        let parsed = Self::parse(member::with(self.text(), &["result"], result).into());
+        parsed.map_or_else(|_| self.clone(), |parsed| Self { related: self.related.clone(), ..parsed })
+    }
+
+    /// The code of the error that a response has.
+    #[must_use]
+    pub fn error_code(&self) -> Option<i64> {
+        if self.is_error { member::value(self.text(), &["error", "code"])?.parse().ok() } else { None }
+    }
+
     /// The JSON text of the whole message.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -259,7 +359,7 @@ impl Message {
         let moved = |at: usize| if at >= range.end { at + new.len() - range.len() } else { at };
         let params = self.params.clone().map(|params| moved(params.start)..moved(params.end));
         let id = Some(range.start..range.start + new.len());
-        Self { bytes, kind, is_error: self.is_error, id, params }
+        Self { bytes, kind, is_error: self.is_error, id, params, related: self.related.clone() }
     }
 
     /// The same message with another value (JSON text) at this place of its `params`; unchanged where there is none.
@@ -272,7 +372,7 @@ impl Message {
         let moved = |at: usize| if at >= range.end { at + value.len() - range.len() } else { at };
         let id = self.id.clone().map(|id| moved(id.start)..moved(id.end));
         let params = Some(params.start..moved(params.end));
-        Self { bytes, kind: self.kind.clone(), is_error: self.is_error, id, params }
+        Self { bytes, kind: self.kind.clone(), is_error: self.is_error, id, params, related: self.related.clone() }
     }
 }
 

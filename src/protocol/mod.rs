@@ -3,13 +3,17 @@
 
 pub mod backlog;
 pub mod base64;
+pub mod bridge;
 pub mod digest;
 pub mod head;
 pub mod http;
+pub mod hub;
+pub mod level;
 pub mod lines;
 pub mod member;
 pub mod message;
 pub mod metrics;
+pub mod modern;
 pub mod network;
 pub mod proxy;
 pub mod reconnect;
@@ -18,5 +22,7 @@ pub mod replay;
 pub mod retry;
 pub mod session;
 pub mod share;
+pub mod sole;
 pub mod sse;
+pub mod ticket;
 pub mod uri;

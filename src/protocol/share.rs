@@ -35,52 +35,19 @@
 
 mod from_client;
 mod from_server;
-mod level;
-mod sole;
 mod subscriptions;
-mod ticket;
 
+pub use super::hub::{Action, Hub, Key, Kind, Limits};
+use super::level::Level;
 use super::message::{INTERNAL_ERROR, Id, Message};
-use level::Level;
+use super::ticket::Tickets;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use subscriptions::Subscriptions;
-use ticket::Tickets;
 
 /// Later answers after which a request that was cancelled and not answered is believed to be over.
 pub const GHOST_ANSWERS: u64 = 32;
 /// Questions of the server, and cancelled requests, that are remembered for each request a session may have open.
 const LINK_FACTOR: usize = 10;
-
-/// One client on the link: a session, or a request without one. Numbers are never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(pub u64);
-
-/// What a client on the link is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A session, which gets what is for every session.
-    Session,
-    /// One POST without a session.
-    Stateless,
-}
-
-/// What to do with a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Send it over the link.
-    ToServer(Message),
-    /// Hand it to this client.
-    ToClient(Key, Message),
-}
-
-/// What may be kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Requests of one client that may be unanswered, and messages of one client that may wait for the server.
-    pub open: usize,
-    /// Bytes of all messages that wait for the server; one message may be larger.
-    pub waiting_bytes: usize,
-}
 
 /// The clients of one link, and what is under way between them and the server.
 #[derive(Debug, Clone)]
@@ -378,6 +345,44 @@ impl Share {
         out.extend(to_server(&format!(
             r#"{{"jsonrpc":"2.0","id":{number},"method":"{method}","params":{{"uri":{uri}}}}}"#
         )));
+    }
+}
+
+impl Hub for Share {
+    fn begin(&mut self, out: &mut Vec<Action>) {
+        Self::begin(self, out);
+    }
+
+    fn is_ready(&self) -> bool {
+        Self::is_ready(self)
+    }
+
+    fn refusal(&self) -> Option<&Message> {
+        Self::refusal(self)
+    }
+
+    fn join(&mut self, key: Key, kind: Kind) {
+        Self::join(self, key, kind);
+    }
+
+    fn leave(&mut self, key: Key, out: &mut Vec<Action>) {
+        Self::leave(self, key, out);
+    }
+
+    fn from_client(&mut self, key: Key, message: Message, out: &mut Vec<Action>) {
+        Self::from_client(self, key, message, out);
+    }
+
+    fn from_server(&mut self, message: Message, out: &mut Vec<Action>) {
+        Self::from_server(self, message, out);
+    }
+
+    fn undelivered(&mut self, message: &Message, why: &str, out: &mut Vec<Action>) {
+        Self::undelivered(self, message, why, out);
+    }
+
+    fn lose(&mut self, why: &str, out: &mut Vec<Action>) {
+        Self::lose(self, why, out);
     }
 }
 

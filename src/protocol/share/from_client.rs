@@ -2,10 +2,10 @@
 //!
 //! Always: nothing that a client writes names a request, a token or a question of another client at the server.
 
+use super::super::level::Level;
 use super::super::member;
 use super::super::message::{INTERNAL_ERROR, INVALID_REQUEST, Id, Kind as MessageKind, Message};
-use super::level::Level;
-use super::sole::sole;
+use super::super::sole::{Ambiguous, sole};
 use super::subscriptions::Left;
 use super::{Action, Held, Key, Kind, Member, Open, Phase, Purpose, Share, whole};
 
@@ -295,14 +295,14 @@ fn greet(answer: &Message, initialize: &Message) -> Message {
 }
 
 /// The token under which a request wants to hear of its progress, if every reader finds the same.
-fn token(params: Option<&str>) -> Result<Option<Id>, super::sole::Ambiguous> {
+fn token(params: Option<&str>) -> Result<Option<Id>, Ambiguous> {
     let [meta] = sole(params.unwrap_or_default(), ["_meta"])?;
     let [token] = sole(meta.unwrap_or_default(), ["progressToken"])?;
     Ok(token.and_then(Id::from_json))
 }
 
 /// The resource that a request names, unescaped, if every reader finds the same.
-fn uri(message: &Message) -> Result<Option<String>, super::sole::Ambiguous> {
+fn uri(message: &Message) -> Result<Option<String>, Ambiguous> {
     let [uri] = sole(message.params().unwrap_or_default(), ["uri"])?;
     Ok(uri.and_then(|uri| serde_json::from_str(uri).ok()))
 }

@@ -2,18 +2,16 @@
 //!
 //! Always: what cannot be told whose it is goes to nobody, and the server hears so if it waits for an answer.
 
+use super::super::level::Level;
 use super::super::member;
-use super::super::message::{INTERNAL_ERROR, Id, Kind as MessageKind, Message};
+use super::super::message::{INTERNAL_ERROR, Id, Kind as MessageKind, METHOD_NOT_FOUND, Message};
 use super::from_client::ASKED;
-use super::level::Level;
 use super::{
     Action, Held, Key, Kind, LINK_FACTOR, Member, Open, Phase, Purpose, Question, Share, Task, keep, to_server,
     undo_level, whole,
 };
 use serde_json::value::RawValue;
 
-/// JSON-RPC: there is no such method, here: the client did not say that it can be asked this.
-const METHOD_NOT_FOUND: i32 = -32601;
 /// Where a question names the task that it is about (2025-11-25, `basic/utilities/tasks`).
 const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 /// The error that asks the client for an elicitation before it tries again, and tells which.

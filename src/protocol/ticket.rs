@@ -19,18 +19,21 @@ impl fmt::Debug for Tickets {
 
 impl Tickets {
     /// Tickets of a secret, which is as hard to guess as they shall be.
+    #[must_use]
     pub fn new(secret: &str) -> Self {
         let half = |at: u8| sip([0, u64::from(at)], secret.as_bytes());
         Self { key: [half(1), half(2)] }
     }
 
     /// The ticket with this number.
+    #[must_use]
     pub fn make(&self, number: u64) -> String {
         let half = |at: u8| sip(self.key, &[&number.to_le_bytes()[..], &[at]].concat());
         format!("{number}-{:016x}{:016x}", half(1), half(2))
     }
 
     /// The number of a ticket; `None` where it is none of ours.
+    #[must_use]
     pub fn number(&self, ticket: &str) -> Option<u64> {
         let number = ticket.split('-').next()?.parse().ok()?;
         let wanted = self.make(number);

@@ -24,6 +24,7 @@ impl Level {
     }
 
     /// Its name as JSON text.
+    #[must_use]
     pub fn as_json(self) -> &'static str {
         NAMES[self.0]
     }

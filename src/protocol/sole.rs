@@ -4,7 +4,7 @@
 //! same (Go's `encoding/json`, which folds two letters outside ASCII too). A client that wrote both could show us one
 //! id and the server another: one that belongs to another client.
 
-use super::super::member::Text;
+use super::member::Text;
 use serde_core::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -14,6 +14,9 @@ use std::fmt;
 pub struct Ambiguous;
 
 /// The values of these members of an object, as JSON text; of no object there are none.
+///
+/// # Errors
+/// One of the names stands in it twice, or in another case.
 pub fn sole<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Result<[Option<&'a str>; N], Ambiguous> {
     struct Wanted<'n, const N: usize>([&'n str; N]);
     impl<'de, const N: usize> Visitor<'de> for Wanted<'_, N> {

@@ -1,0 +1,5 @@
+//! The bridge: a client and a server of different eras (MCP 2026-07-28, `basic/versioning`, whose compatibility matrix
+//! says "fails" for both crossings).
+
+pub mod to_legacy;
+pub mod to_modern;

@@ -1,0 +1,1 @@
+//! A legacy client of a modern server.

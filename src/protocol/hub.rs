@@ -1,0 +1,105 @@
+//! What stands between the clients of one link and its server: messages in, [`Action`]s out.
+//!
+//! There are three: [`super::share::Share`] for legacy clients of a legacy server, [`super::modern::share::Share`] for
+//! modern clients of a modern server, and the bridge, [`super::bridge`], where client and server are of different eras.
+//!
+//! Always, of each: every request that was taken is answered once, unless its client cancelled it or left; nobody gets a
+//! message about another's request; after [`Hub::leave`] nothing goes to that key; what is kept is bounded.
+
+use super::message::Message;
+use std::time::Duration;
+
+/// One client on the link: a session, or a request without one. Numbers are never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub u64);
+
+/// What a client on the link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A legacy session, which gets what is for every session.
+    Session,
+    /// One legacy POST without a session.
+    Stateless,
+    /// A modern client: one POST, or a client on stdio with many requests.
+    Modern,
+}
+
+/// What to do with a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send it over the link.
+    ToServer(Message),
+    /// Hand it to this client.
+    ToClient(Key, Message),
+}
+
+/// What may be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests of one client that may be unanswered, and messages of one client that may wait for the server.
+    pub open: usize,
+    /// Bytes of all messages that wait for the server; one message may be larger.
+    pub waiting_bytes: usize,
+}
+
+/// The clients of one link, and what is under way between them and the server.
+#[expect(clippy::wrong_self_convention, reason = "a message comes from the client, nothing is converted")]
+pub trait Hub: Send {
+    /// A fresh server is there. What clients say waits until it is known that the server has begun.
+    fn begin(&mut self, out: &mut Vec<Action>);
+
+    /// Whether the server has begun, so that nothing waits.
+    fn is_ready(&self) -> bool;
+
+    /// The error with which the server refused to begin.
+    fn refusal(&self) -> Option<&Message>;
+
+    /// A client joins.
+    fn join(&mut self, key: Key, kind: Kind);
+
+    /// A client is gone: its requests are cancelled.
+    fn leave(&mut self, key: Key, out: &mut Vec<Action>);
+
+    /// Takes a message of a client that has joined.
+    fn from_client(&mut self, key: Key, message: Message, out: &mut Vec<Action>);
+
+    /// Takes a message of the server.
+    fn from_server(&mut self, message: Message, out: &mut Vec<Action>);
+
+    /// A message could not be sent to the server: whoever waits for its answer gets an error in these words.
+    fn undelivered(&mut self, message: &Message, why: &str, out: &mut Vec<Action>);
+
+    /// The server is lost. What is open or waits is answered with an error in these words; the clients stay.
+    fn lose(&mut self, why: &str, out: &mut Vec<Action>);
+
+    /// This side ends the link, for this reason. What can end well does: a `subscriptions/listen` gets its result.
+    fn finish(&mut self, why: &str, out: &mut Vec<Action>) {
+        self.lose(why, out);
+    }
+
+    /// Whether this request of a client that has not joined yet can be taken without making it unclear whose a message
+    /// of the server is.
+    fn is_free_for(&self, message: &Message) -> bool {
+        let _ = message;
+        true
+    }
+
+    /// Whether this request goes on with one that is kept here.
+    fn resumes(&self, message: &Message) -> bool {
+        let _ = message;
+        false
+    }
+
+    /// Tells the time, which runs from any beginning; to be called before anything else is. Gives up what is too old,
+    /// and says when there may be something to give up next.
+    fn tick(&mut self, now: Duration, out: &mut Vec<Action>) -> Option<Duration> {
+        let _ = (now, out);
+        None
+    }
+
+    /// How much is kept for clients that are expected to come back although nothing of them is there now, such as calls
+    /// that wait for their client's input. The link must live on while it is not 0.
+    fn parked(&self) -> usize {
+        0
+    }
+}

@@ -1,0 +1,139 @@
+//! The reserved members of `_meta` that a modern message carries (MCP 2026-07-28, `basic/index`, "`_meta`").
+
+use super::super::level::Level;
+use super::super::member;
+use super::super::message::{Id, Message};
+
+/// The revision of a request.
+pub const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+/// The name and version of the client.
+pub const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+/// What the client can do.
+pub const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+/// The least severe log messages that the client wants during this request.
+pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+/// Whose `subscriptions/listen` a notification belongs to.
+pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
+/// The name and version of the server, in a result.
+pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+/// What begins the names of all of them.
+const RESERVED: &str = "io.modelcontextprotocol/";
+
+/// What stands in place of a level is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoLevel;
+
+/// The revision that a request or notification says it is of; `None` where it says nothing, so that it is legacy.
+#[must_use]
+pub fn version(message: &Message) -> Option<String> {
+    string(message, PROTOCOL_VERSION)
+}
+
+/// The JSON text of the client's capabilities.
+#[must_use]
+pub fn capabilities(message: &Message) -> Option<&str> {
+    value(message, CLIENT_CAPABILITIES)
+}
+
+/// The JSON text of the client's name and version.
+#[must_use]
+pub fn client_info(message: &Message) -> Option<&str> {
+    value(message, CLIENT_INFO)
+}
+
+/// From which level on the client wants log messages of this request; an error where it names none that is known.
+///
+/// # Errors
+/// What stands there is no level.
+pub fn log_level(message: &Message) -> Result<Option<Level>, NoLevel> {
+    value(message, LOG_LEVEL).map(|text| Level::from_json(text).ok_or(NoLevel)).transpose()
+}
+
+/// The `subscriptions/listen` that a notification belongs to (`basic/patterns/subscriptions`).
+#[must_use]
+pub fn subscription_id(message: &Message) -> Option<Id> {
+    Id::from_json(value(message, SUBSCRIPTION_ID)?)
+}
+
+/// Whether a client may be asked for this by the capabilities (JSON text) that it declared.
+#[must_use]
+pub fn declares(capabilities: &str, path: &[&str]) -> bool {
+    member::value(capabilities, path).is_some_and(|value| value != "null" && value != "false")
+}
+
+/// The params (JSON text) without the reserved members of `_meta`, and without a `_meta` that holds nothing else.
+#[must_use]
+pub fn stripped(params: &str) -> String {
+    let Some(meta) = member::value(params, &["_meta"]).and_then(member::members) else { return params.to_owned() };
+    let mut kept = params.to_owned();
+    for (name, _) in meta.iter().filter(|(name, _)| name.starts_with(RESERVED)) {
+        kept = member::without(&kept, &["_meta", name]);
+    }
+    if meta.iter().all(|(name, _)| name.starts_with(RESERVED)) { member::without(&kept, &["_meta"]) } else { kept }
+}
+
+fn value<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    let params = message.params()?;
+    // A look at the text is much quicker than one at its structure, and most legacy messages have none of it.
+    if !params.contains("_meta") && !params.contains('\\') {
+        return None;
+    }
+    member::value(params, &["_meta", name])
+}
+
+fn string(message: &Message, name: &str) -> Option<String> {
+    serde_json::from_str(value(message, name)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(params: &str) -> Message {
+        Message::request(&Id::number(1), "tools/list", params)
+    }
+
+    #[test]
+    fn what_a_request_says_of_itself() {
+        let full = message(
+            r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{"roots":{}},"io.modelcontextprotocol/clientInfo":{"name":"x"},"io.modelcontextprotocol/logLevel":"error"}}"#,
+        );
+        assert_eq!(version(&full).as_deref(), Some("2026-07-28"));
+        assert_eq!(capabilities(&full), Some(r#"{"roots":{}}"#));
+        assert_eq!(client_info(&full), Some(r#"{"name":"x"}"#));
+        assert_eq!(log_level(&full), Ok(Level::from_json(r#""error""#)));
+        for params in ["{}", "[]", r#"{"_meta":{}}"#, r#"{"_meta":null}"#, r#"{"_meta":{"progressToken":1}}"#] {
+            let message = message(params);
+            assert_eq!((version(&message), capabilities(&message), log_level(&message)), (None, None, Ok(None)));
+        }
+        assert_eq!(log_level(&message(r#"{"_meta":{"io.modelcontextprotocol/logLevel":"loud"}}"#)), Err(NoLevel));
+    }
+
+    #[test]
+    fn what_is_reserved_is_taken_out() {
+        for (params, wanted) in [
+            (r#"{"a":1.0,"_meta":{"io.modelcontextprotocol/x":1}}"#, r#"{"a":1.0}"#),
+            (r#"{"_meta":{"io.modelcontextprotocol/x":1,"progressToken":1e2}}"#, r#"{"_meta":{"progressToken":1e2}}"#),
+            (r#"{"_meta":{}}"#, "{}"),
+            (r#"{"b" : 2}"#, r#"{"b" : 2}"#),
+            (r#"{"_meta":7}"#, r#"{"_meta":7}"#),
+        ] {
+            assert_eq!(stripped(params), wanted);
+        }
+    }
+
+    #[test]
+    fn a_capability_is_declared_by_anything_but_nothing() {
+        let all = r#"{"roots":{},"sampling":{"tools":{}},"elicitation":null,"x":false}"#;
+        for (path, wanted) in [
+            (&["roots"][..], true),
+            (&["sampling", "tools"], true),
+            (&["sampling", "context"], false),
+            (&["elicitation"], false),
+            (&["x"], false),
+            (&["y"], false),
+        ] {
+            assert_eq!(declares(all, path), wanted, "{path:?}");
+        }
+    }
+}
