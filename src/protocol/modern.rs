@@ -7,7 +7,7 @@ pub mod params;
 pub mod share;
 
 use super::member;
-use super::message::Message;
+use super::message::{METHOD_NOT_FOUND, Message};
 
 /// The first modern revision, and the latest that we know.
 pub const REVISION: &str = "2026-07-28";
@@ -17,6 +17,23 @@ pub const HEADER_MISMATCH: i32 = -32020;
 pub const MISSING_CAPABILITY: i32 = -32021;
 /// The server does not speak the revision of the request (`basic/versioning`).
 pub const UNSUPPORTED_VERSION: i32 = -32022;
+
+/// Methods that only legacy revisions have (changelog of 2026-07-28).
+pub const LEGACY_ONLY: [&str; 5] =
+    ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
+
+/// Whether this request of our modern revision has a method that there is no more. What a later one has is not known.
+///
+/// # Errors
+/// It has; this is the answer.
+pub fn check_method(request: &Message) -> Result<(), Box<Message>> {
+    let Some(method) = request.method().filter(|method| LEGACY_ONLY.contains(method)) else { return Ok(()) };
+    if meta::version(request).is_some_and(|version| version != REVISION) {
+        return Ok(());
+    }
+    let reason = format!("the method '{method}' does not exist in {REVISION}");
+    Err(Box::new(Message::error(request.id(), METHOD_NOT_FOUND, &reason)))
+}
 
 /// Whether a response is an error that only a modern server gives (`basic/versioning`, "Backward Compatibility").
 #[must_use]
@@ -32,6 +49,19 @@ pub fn is_modern_error(response: &Message) -> bool {
 pub fn is_modern_answer(response: &Message) -> bool {
     let names = |result: &str| member::value(result, &["supportedVersions"]).is_some_and(|list| list.starts_with('['));
     response.result_text().is_some_and(names) || is_modern_error(response)
+}
+
+/// Whether the answer to `initialize` may be that of a server that speaks modern revisions only, so that it is worth a
+/// `server/discover`: it does not know the method ("Compatibility Matrix": the code is anybody's), or promises a modern
+/// revision that it was not asked for.
+#[must_use]
+pub fn may_refuse_legacy(initialize: &Message, response: &Message) -> bool {
+    let is_modern = |text: Option<&str>| {
+        let version = text.and_then(|text| member::string(text, &["protocolVersion"]));
+        version.is_some_and(|version| *version >= *REVISION)
+    };
+    response.error_code() == Some(METHOD_NOT_FOUND.into())
+        || is_modern(response.result_text()) && !is_modern(initialize.params())
 }
 
 /// Whether the answer to `initialize` is the refusal of a server that speaks modern revisions only: a modern error, or
