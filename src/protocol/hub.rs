@@ -54,6 +54,11 @@ pub trait Hub: Send {
     /// The error with which the server refused to begin.
     fn refusal(&self) -> Option<&Message>;
 
+    /// What the server answered when it began, if it says anything to clients.
+    fn greeting(&self) -> Option<&Message> {
+        None
+    }
+
     /// A client joins.
     fn join(&mut self, key: Key, kind: Kind);
 

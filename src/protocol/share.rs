@@ -47,7 +47,7 @@ use subscriptions::Subscriptions;
 /// Later answers after which a request that was cancelled and not answered is believed to be over.
 pub const GHOST_ANSWERS: u64 = 32;
 /// Questions of the server, and cancelled requests, that are remembered for each request a session may have open.
-const LINK_FACTOR: usize = 10;
+pub(super) const LINK_FACTOR: usize = 10;
 
 /// The clients of one link, and what is under way between them and the server.
 #[derive(Debug, Clone)]
@@ -413,7 +413,7 @@ fn keep<T>(kept: &mut VecDeque<T>, one: T, limit: usize) {
 }
 
 /// The whole number that an id is, in any spelling that a peer may have made of it.
-fn whole(id: &Id) -> Option<u64> {
+pub(super) fn whole(id: &Id) -> Option<u64> {
     let text = id.as_json();
     let exact = |n: &f64| n.fract() == 0.0 && (0.0..9e15).contains(n);
     text.parse().ok().or_else(|| format!("{:.0}", text.parse::<f64>().ok().filter(exact)?).parse().ok())

@@ -1,0 +1,149 @@
+//! What a client says: how it leaves for the server, or what we answer to it ourselves.
+//!
+//! Always: nothing that a client writes names a request or a token of another client at the server.
+
+use super::{Action, Key, Member, Open, Phase, Share};
+use crate::protocol::hub::Hub;
+use crate::protocol::message::{INTERNAL_ERROR, INVALID_REQUEST, Id, Kind, Message};
+use crate::protocol::modern::meta;
+use crate::protocol::sole::{Ambiguous, sole};
+
+const AMBIGUOUS: &str = "a member of the message stands twice in it, or in another case";
+
+impl Share {
+    /// Takes a message of a client that has joined.
+    pub(super) fn take_from_client(&mut self, key: Key, message: Message, out: &mut Vec<Action>) {
+        if !self.members.contains_key(&key) {
+            return;
+        }
+        if sole(message.text(), ["jsonrpc", "id", "method", "params", "result", "error"]).is_err() {
+            refuse(key, &message, INVALID_REQUEST, AMBIGUOUS, out);
+            return;
+        }
+        match message.kind() {
+            Kind::Request { .. } => self.request(key, message, out),
+            Kind::Notification { .. } => self.notification(key, message, out),
+            Kind::Response { .. } => {} // nobody asked
+        }
+    }
+
+    fn request(&mut self, key: Key, message: Message, out: &mut Vec<Action>) {
+        let Some(member) = self.members.get(&key) else { return };
+        if member.open.len() + member.waiting >= self.limits.open {
+            let reason = format!("too many requests are unanswered ({})", self.limits.open);
+            refuse(key, &message, INTERNAL_ERROR, &reason, out);
+            return;
+        }
+        match &self.phase {
+            Phase::Lost | Phase::Beginning(_) => self.wait(key, message, out),
+            Phase::Ready(_) => self.pass(key, &message, out),
+            Phase::Refused(error) if message.method() == Some("server/discover") => {
+                out.extend(message.id().map(|id| Action::ToClient(key, error.with_id(id))));
+            }
+            Phase::Refused(_) => refuse(key, &message, INTERNAL_ERROR, "the server refused to begin", out),
+        }
+    }
+
+    fn notification(&mut self, key: Key, message: Message, out: &mut Vec<Action>) {
+        match message.method() {
+            Some("notifications/cancelled") => self.cancel(key, &message, out),
+            // Of what the server has asked; it asks nothing, and the token would be a number of ours.
+            Some("notifications/progress") => {}
+            _ => match self.phase {
+                Phase::Lost | Phase::Beginning(_) => self.wait(key, message, out),
+                Phase::Ready(_) => out.push(Action::ToServer(message)),
+                Phase::Refused(_) => {}
+            },
+        }
+    }
+
+    /// It waits for the server, or is refused.
+    fn wait(&mut self, key: Key, message: Message, out: &mut Vec<Action>) {
+        let Some(member) = self.members.get_mut(&key) else { return };
+        let bytes = self.waiting_bytes.saturating_add(message.bytes().len());
+        let is_full = bytes > self.limits.waiting_bytes && !self.waiting.is_empty();
+        if is_full || member.waiting >= self.limits.open {
+            refuse(key, &message, INTERNAL_ERROR, "too much waits for the server already", out);
+            return;
+        }
+        member.waiting += 1;
+        self.waiting_bytes = bytes;
+        self.waiting.push_back((key, message));
+    }
+
+    /// It is known what the server is: what waited goes on, in order.
+    pub(super) fn resume(&mut self, out: &mut Vec<Action>) {
+        self.waiting_bytes = 0;
+        for (key, message) in std::mem::take(&mut self.waiting) {
+            if let Some(member) = self.members.get_mut(&key) {
+                member.waiting -= 1;
+            }
+            self.from_client(key, message, out);
+        }
+    }
+
+    /// A request for a modern server: it goes on under a number of ours.
+    fn pass(&mut self, key: Key, message: &Message, out: &mut Vec<Action>) {
+        let Ok(token) = token(message.params()) else {
+            refuse(key, message, INVALID_REQUEST, AMBIGUOUS, out);
+            return;
+        };
+        let number = self.number();
+        let (Some(id), Some(member)) = (message.id(), self.members.get_mut(&key)) else { return };
+        let mut sent = message.with_id(&Id::number(number));
+        if token.is_some() {
+            sent = sent.with_param(&["_meta", "progressToken"], &number.to_string());
+        }
+        let is_listen = message.method() == Some("subscriptions/listen");
+        let wants_log = meta::log_level(message).is_ok_and(|level| level.is_some());
+        member.open.insert(number, Open { id: id.clone(), token, is_listen, wants_log });
+        self.owners.insert(number, key);
+        out.push(Action::ToServer(sent));
+    }
+
+    /// A client does not want the answer to a request any more.
+    fn cancel(&mut self, key: Key, message: &Message, out: &mut Vec<Action>) {
+        let Ok([Some(id)]) = sole(message.params().unwrap_or_default(), ["requestId"]) else { return };
+        let (Some(id), Some(member)) = (Id::from_json(id), self.members.get_mut(&key)) else { return };
+        if let Some(number) = member.find(&id) {
+            if let Some((_, open)) = self.close(number) {
+                self.haunt(number, key, open.wants_log);
+            }
+            out.push(Action::ToServer(message.with_param(&["requestId"], &number.to_string())));
+            return;
+        }
+        let waits = |same: &dyn Fn(&Id) -> bool| {
+            let is_it = |(of, waiting): &(Key, Message)| *of == key && waiting.id().is_some_and(same);
+            self.waiting.iter().position(is_it)
+        };
+        if let Some(at) = waits(&|known| *known == id).or_else(|| waits(&|known| known.may_be(&id)))
+            && let Some((_, gone)) = self.waiting.remove(at)
+        {
+            member.waiting -= 1;
+            self.waiting_bytes -= gone.bytes().len();
+        }
+    }
+}
+
+impl Member {
+    /// Its open request that a message with this id speaks of: the same spelling first, then the same value.
+    fn find(&self, id: &Id) -> Option<u64> {
+        let find =
+            |same: &dyn Fn(&Id) -> bool| self.open.iter().find(|(_, open)| same(&open.id)).map(|(number, _)| *number);
+        find(&|known| known == id).or_else(|| find(&|known| known.may_be(id)))
+    }
+}
+
+/// The token under which a request wants to hear of its progress, if every reader finds the same.
+pub(super) fn token(params: Option<&str>) -> Result<Option<Id>, Ambiguous> {
+    let [meta] = sole(params.unwrap_or_default(), ["_meta"])?;
+    let [token] = sole(meta.unwrap_or_default(), ["progressToken"])?;
+    Ok(token.and_then(Id::from_json))
+}
+
+/// Answers a request with an error; anything else is left out.
+fn refuse(key: Key, message: &Message, code: i32, reason: &str, out: &mut Vec<Action>) {
+    if let Kind::Request { id, .. } = message.kind() {
+        out.push(Action::ToClient(key, Message::error(Some(id), code, reason)));
+    }
+}
