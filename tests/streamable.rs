@@ -336,3 +336,62 @@ fn a_client_that_does_not_read_costs_nobody_else_anything() {
     assert_eq!(quick.answer().messages().last(), Some(&result("2")));
     stage.served.process.wait_for_stderr("does not read its stream");
 }
+
+/// The names of our threads.
+fn threads(stage: &Stage) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", stage.served.process.id())).unwrap();
+    let names = tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.map(|name| name.trim().to_owned()).collect()
+}
+
+/// An answer that no socket takes at once.
+fn large(id: u32) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":"{}"}}"#, "x".repeat(16 << 20))
+}
+
+#[test]
+fn a_large_answer_waits_for_its_reader_and_for_nothing_else() {
+    let stage = Stage::open(&[]);
+    let writes = |stage: &Stage| threads(stage).contains(&"answer".to_owned());
+    for goes_on in [false, true] {
+        let (mut http, mut puppet) = begin(&stage, NEWEST);
+        http.send("POST", &[], &call(1));
+        let _ = puppet.gets("call-1");
+        puppet.say(&large(1));
+        // The connection's thread waits for the next request already: another one sees to the rest of the answer.
+        wait_until("somebody waits for room", SOON, || writes(&stage));
+        if goes_on {
+            http.send("POST", &[], &call(2));
+            wait_until("the connection's thread has taken over", SOON, || !writes(&stage));
+        }
+        assert!(http.answer().body == large(1));
+        if !goes_on {
+            http.send("POST", &[], &call(2));
+        }
+        let _ = puppet.gets("call-2");
+        puppet.say(&large(2));
+        assert!(http.answer().body == large(2));
+        http.send("POST", &[], &call(3));
+        let _ = puppet.gets("call-3");
+        puppet.say(&result("3"));
+        assert_eq!(http.answer().body, result("3"));
+        assert!(!writes(&stage));
+    }
+}
+
+#[test]
+fn a_client_that_never_reads_its_answer_is_left() {
+    let stage = Stage::open(&["--keep-alive", "2"]);
+    let (mut http, mut puppet) = begin(&stage, NEWEST);
+    let before = threads(&stage);
+    let mut stuck = http.another();
+    stuck.send("POST", &[], &call(1));
+    let _ = puppet.gets("call-1");
+    puppet.say(&large(1));
+    wait_until("somebody waits for room", SOON, || threads(&stage).len() == before.len() + 2);
+    wait_until("nobody waits any more", SOON, || threads(&stage).len() == before.len());
+    http.send("POST", &[], &call(2));
+    let _ = puppet.gets("call-2");
+    puppet.say(&result("2"));
+    assert_eq!(http.answer().body, result("2"));
+}

@@ -2,29 +2,29 @@
 //!
 //! Always: the lock is held for one write; except by the connection's own thread nobody waits for the client.
 
+use super::socket::Socket;
 use crate::protocol::backlog::Backlog;
 use crate::system;
 use std::io::{self, IoSlice, Write};
-use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// What goes out on one connection.
 pub struct Outgoing {
-    socket: Arc<TcpStream>,
+    socket: Arc<Socket>,
     waiting: Mutex<Backlog>,
 }
 
 /// The right to say something now.
 pub struct Turn<'a> {
-    socket: &'a TcpStream,
+    socket: &'a Socket,
     waiting: MutexGuard<'a, Backlog>,
 }
 
 impl Outgoing {
     /// Nothing was said yet on `socket`.
     #[must_use]
-    pub fn new(socket: Arc<TcpStream>) -> Self {
+    pub fn new(socket: Arc<Socket>) -> Self {
         Self { socket, waiting: Mutex::default() }
     }
 

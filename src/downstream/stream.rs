@@ -11,26 +11,28 @@
 //! ```
 //!
 //! Whoever has something to say writes it to the socket directly, without ever waiting. What the socket does not
-//! take waits, bounded, for the connection's own thread, which also sends comments, sees the client go, and ends
-//! the stream. So a slow reader costs its own stream and nobody's time. An answer that the socket takes at once
+//! take waits, bounded, for the connection's own thread (or one that is begun for it, see `keep`), which also sends
+//! comments, sees the client go, and ends the stream. So a slow reader costs its own stream and nobody's time. An answer that the socket takes at once
 //! wakes nobody: the connection's thread learns of it with the client's next request.
+
+mod keep;
 
 use super::http::{Connection, head_lines};
 use super::listener::Limits;
 use super::outgoing::{Outgoing, Turn};
+use super::socket::Socket;
 use crate::log;
-use crate::protocol::sse;
-use crate::system::{self, Poll, Waker};
+use crate::system::Waker;
 use std::io;
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use ureq_proto::http::{HeaderName, HeaderValue};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use ureq_proto::http::{HeaderName, HeaderValue, StatusCode};
 
 /// The answer to one request, event stream or not.
 pub struct Stream {
-    socket: Arc<TcpStream>,
+    this: Weak<Self>,
+    socket: Arc<Socket>,
     outgoing: Arc<Outgoing>,
     waker: Arc<Waker>,
     keep_alive: Duration,
@@ -62,6 +64,10 @@ struct State {
     phase: Phase,
     /// Whether the connection's thread sees the client's next request come. Else it must be woken at the end.
     watched: bool,
+    /// It sees nothing else: it waits for that in a read.
+    receiving: bool,
+    /// The thread that writes what waits meanwhile.
+    aside: Option<JoinHandle<()>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,8 +92,6 @@ pub enum Over {
     Gone,
 }
 
-/// For how long nobody may have read any of the last events.
-const END_TIMEOUT: Duration = Duration::from_secs(1);
 const EVENTS: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
     cache-control: no-cache, no-transform\r\nx-accel-buffering: no\r\n";
 const JSON: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
@@ -104,10 +108,11 @@ impl Stream {
         limits: &Limits,
         form: Form,
         headers: &[(HeaderName, HeaderValue)],
-    ) -> io::Result<Self> {
+    ) -> io::Result<Arc<Self>> {
         let (socket, waker) = (connection.socket(), connection.waker()?);
         let watched = !connection.has_input();
-        Ok(Self {
+        Ok(Arc::new_cyclic(|this| Self {
+            this: this.clone(),
             socket,
             outgoing: connection.outgoing(),
             waker,
@@ -116,8 +121,8 @@ impl Stream {
             limit: limits.stream_bytes,
             form,
             head: head_lines(headers),
-            state: Mutex::new(State { phase: Phase::Silent, watched }),
-        })
+            state: Mutex::new(State { phase: Phase::Silent, watched, receiving: false, aside: None }),
+        }))
     }
 
     /// Whether it can be answered with JSON: nothing was said before, and the client takes it.
@@ -134,12 +139,23 @@ impl Stream {
 
     /// Answers with JSON, if nothing was said before; says whether it was so and the client is there.
     pub fn answer(&self, body: &[u8]) -> bool {
+        self.say_json(JSON, body)
+    }
+
+    /// The same with a status that is not 200.
+    pub fn answer_as(&self, status: StatusCode, body: &[u8]) -> bool {
+        let reason = status.canonical_reason().unwrap_or_default();
+        let head = format!("HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\n", status.as_u16());
+        self.say_json(head.as_bytes(), body)
+    }
+
+    fn say_json(&self, head: &[u8], body: &[u8]) -> bool {
         let turn = self.outgoing.turn();
         if !self.form.json || !self.change(Phase::Silent, Phase::Ended) {
             return false;
         }
         let length = format!("content-length: {}\r\n\r\n", body.len());
-        self.say_last(turn, [JSON, &self.head, self.close(), length.as_bytes(), body])
+        self.say_last(turn, [head, &self.head, self.close(), length.as_bytes(), body])
     }
 
     /// Sends events as they were encoded; says whether the client was there to take them.
@@ -176,7 +192,7 @@ impl Stream {
             return false;
         }
         if waited == 0 && turn.waiting() > 0 {
-            self.waker.wake(); // else the connection's thread waits for room already
+            self.rouse(); // else the connection's thread waits for room already
         }
         true
     }
@@ -194,7 +210,7 @@ impl Stream {
         } else if turn.waiting() == 0 && !self.form.close && self.change(Phase::Open, Phase::Ended) {
             self.say_last(turn, [b"0\r\n\r\n", b"", b"", b"", b""]);
         } else if self.change(Phase::Open, Phase::Ending) {
-            self.waker.wake();
+            self.rouse();
         }
     }
 
@@ -215,7 +231,7 @@ impl Stream {
     /// The client is gone, or does not read.
     fn break_off(&self) {
         self.state().phase = Phase::Broken;
-        self.waker.wake();
+        self.rouse();
     }
 
     /// Writes the last that is said, the phase being that of the end; says whether the client is there. When the
@@ -228,7 +244,7 @@ impl Stream {
         let waits = turn.waiting() > 0;
         drop(turn);
         if waits || self.form.close || !self.state().watched {
-            self.waker.wake();
+            self.rouse();
         }
         true
     }
@@ -239,155 +255,11 @@ impl Stream {
         if !matches!(state.phase, Phase::Ended | Phase::Broken) {
             state.phase = Phase::Broken;
             drop(state);
-            self.waker.wake();
-        }
-    }
-
-    /// Keeps the stream going on the connection's thread, until it is over. `quiet` is called when nothing was said
-    /// for so long that somebody in between may lose patience.
-    pub fn run(&self, quiet: impl Fn()) -> Over {
-        let over = self.keep(quiet);
-        if over == Over::Gone {
-            self.state().phase = Phase::Broken;
-            let _ = self.socket.shutdown(Shutdown::Both);
-        } else if self.form.close {
-            let _ = self.socket.shutdown(Shutdown::Write);
-        }
-        over
-    }
-
-    fn keep(&self, quiet: impl Fn()) -> Over {
-        let mut comment_at = Instant::now() + self.keep_alive;
-        let mut end_by = None;
-        let mut has_input = false;
-        loop {
-            let turn = self.outgoing.try_turn();
-            if turn.is_none() && has_input && !self.form.close && self.state().phase == Phase::Ended {
-                // The answer is being written, and the client has gone on already.
-                return Over::Ended;
-            }
-            let mut turn = turn.unwrap_or_else(|| self.outgoing.turn());
-            if turn.flush().is_err() {
-                return Over::Gone;
-            }
-            let waiting = turn.waiting();
-            if waiting == 0 && self.change(Phase::Ending, Phase::Ended) && !self.form.old {
-                let _ = turn.write(&[b"0\r\n\r\n"]);
-                continue;
-            }
-            drop(turn);
-            let (phase, watched) = {
-                let state = self.state();
-                (state.phase, state.watched)
-            };
-            if phase == Phase::Ended && waiting == 0 {
-                return Over::Ended;
-            }
-            let now = Instant::now();
-            match phase {
-                Phase::Broken => return Over::Gone,
-                Phase::Ending | Phase::Ended => match end_by {
-                    Some((by, left)) if by <= now && waiting >= left => return Over::Gone,
-                    Some((by, _)) if by > now => {}
-                    // A long answer may take its time, as long as it moves.
-                    _ => end_by = Some((now + self.end_timeout(), waiting)),
-                },
-                Phase::Silent | Phase::Open if comment_at <= now => {
-                    comment_at = now + self.keep_alive;
-                    if system::is_silent(self.socket.as_fd(), self.keep_alive) {
-                        return Over::Gone;
-                    }
-                    if phase == Phase::Silent {
-                        self.probe();
-                        quiet();
-                    } else if waiting == 0 {
-                        let mut comment = Vec::new();
-                        sse::encode_comment(&mut comment, "");
-                        self.send(&comment);
-                    }
-                    continue;
-                }
-                Phase::Silent | Phase::Open => {}
-            }
-            let until = end_by.map_or(comment_at, |(by, _)| by);
-            let limit = until.saturating_duration_since(now);
-            match self.wait(waiting > 0, watched, phase, limit) {
-                Some(Seen::Nobody) => return Over::Gone,
-                seen => has_input = seen == Some(Seen::Input),
-            }
-        }
-    }
-
-    /// Where no comment can be sent, the kernel asks whether the client is there, within the other half of the time.
-    fn probe(&self) {
-        if !self.form.events {
-            let idle = (self.keep_alive / 2).max(Duration::from_secs(1));
-            let _ = system::set_keepalive(self.socket.as_fd(), idle);
-        }
-    }
-
-    /// An answer is worth waiting for a reader that pauses; what a server says unasked is not.
-    fn end_timeout(&self) -> Duration {
-        if self.form.reply { END_TIMEOUT.max(self.keep_alive) } else { END_TIMEOUT }
-    }
-
-    /// Waits for room, for the client's end or its next request, or for a wake. At the end the client need not be
-    /// there to send, only to read.
-    fn wait(&self, waiting: bool, watched: bool, phase: Phase, limit: Duration) -> Option<Seen> {
-        let socket = self.socket.as_fd();
-        let is_ending = matches!(phase, Phase::Ending | Phase::Ended);
-        let poll = match (watched && !is_ending, waiting || is_ending) {
-            (true, false) => Poll::readable(socket),
-            (true, true) => Poll::both(socket),
-            (false, true) => Poll::writable(socket),
-            (false, false) => Poll::hangup(socket),
-        };
-        let mut polls = [poll, Poll::readable(self.waker.as_fd())];
-        system::poll(&mut polls, Some(limit)).ok()?;
-        if polls[1].is_readable() {
-            self.waker.clear();
-            return None; // the phase may be another one now
-        }
-        if polls[0].is_readable() { self.look(watched) } else { None }
-    }
-
-    /// Finds out why there is something to read.
-    fn look(&self, watched: bool) -> Option<Seen> {
-        let socket = self.socket.as_fd();
-        let seen = if self.form.reply {
-            let mut state = self.state();
-            if state.phase == Phase::Ended {
-                return Some(Seen::Input); // most likely the next request
-            }
-            let seen = system::peek_now(socket);
-            if matches!(seen, Ok(1..)) {
-                state.watched = false; // it can wait
-                return if watched { None } else { Some(Seen::Nobody) };
-            }
-            seen
-        } else {
-            // Nothing that a client says on such a stream means anything, except that it is gone.
-            system::receive_now(socket, &mut [0; 1024])
-        };
-        match seen {
-            Ok(0) => Some(Seen::Nobody),
-            Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Some(Seen::Nobody)
-            }
-            _ => None,
+            self.rouse();
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What there is to read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    /// Something, behind an answer.
-    Input,
-    /// The end.
-    Nobody,
 }

@@ -13,6 +13,9 @@ pub struct Backlog {
     written: usize,
 }
 
+/// Parts that are not longer together are written as one: copying them costs less than telling where they are.
+const SMALL: usize = 512;
+
 impl Backlog {
     /// How many bytes wait.
     #[must_use]
@@ -36,6 +39,24 @@ impl Backlog {
     /// # Errors
     /// Those of `write`, except that it would have to wait, or was interrupted: then it is called again.
     pub fn send(
+        &mut self,
+        parts: &mut [IoSlice<'_>],
+        write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if length > SMALL {
+            return self.send_parts(parts, write);
+        }
+        let mut small = [0; SMALL];
+        let mut end = 0;
+        for part in parts {
+            small[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+        }
+        self.send_parts(&mut [IoSlice::new(&small[..end])], write)
+    }
+
+    fn send_parts(
         &mut self,
         mut parts: &mut [IoSlice<'_>],
         mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
@@ -86,6 +107,7 @@ mod tests {
 
     #[test]
     fn bytes_leave_in_order_however_little_is_taken() {
+        let long = "long".repeat(SMALL / 4);
         for most in [1, 2, 5, 100] {
             for pattern in 0..64_u32 {
                 let (mut backlog, mut out, mut call) = (Backlog::default(), Vec::new(), 0);
@@ -100,13 +122,14 @@ mod tests {
                         }
                     }
                 };
-                for text in ["one", "", "two\n", "three"] {
+                for text in ["one", "", "two\n", &long, "three"] {
                     let mut parts = [IoSlice::new(b""), IoSlice::new(text.as_bytes()), IoSlice::new(b".")];
                     backlog.send(&mut parts, |parts| take(&parts[0])).unwrap();
                     backlog.write(&mut take).unwrap();
                 }
                 let waits = backlog.bytes[backlog.written..].to_vec();
-                assert_eq!([out, waits].concat(), b"one..two\n.three.", "{most} {pattern}");
+                let all = format!("one..two\n.{long}.three.");
+                assert_eq!(String::from_utf8([out, waits].concat()).unwrap(), all, "{most} {pattern}");
             }
         }
     }

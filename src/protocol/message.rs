@@ -4,11 +4,14 @@
 //! A message leaves with the bytes it came with; only line breaks between its tokens become spaces, so that it
 //! is one line wherever one is needed. JSON-RPC 2.0, sections 4 and 5; MCP `basic/index`.
 
+mod plain;
+
 use super::member::{self, Text};
 use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// JSON-RPC: the text is no JSON.
 pub const PARSE_ERROR: i32 = -32700;
@@ -23,7 +26,7 @@ pub const INVALID_PARAMS: i32 = -32602;
 
 /// A request's id with its JSON spelling: `1`, `"1"` and `1.0` are different.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Id(Box<str>);
+pub struct Id(Arc<str>);
 
 impl Id {
     /// The id that JSON text spells; `None` where it is neither a string nor a number.
@@ -124,11 +127,29 @@ impl Message {
     ///
     /// # Errors
     /// The bytes are no UTF-8, no JSON, or no JSON-RPC 2.0 message; a batch is none either.
-    pub fn parse(mut bytes: Vec<u8>) -> Result<Self, Invalid> {
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, Invalid> {
+        Self::parse_or_give_back(bytes).map_err(|(invalid, _)| invalid)
+    }
+
+    /// Reads one message; what is none comes back, without the white space around it.
+    ///
+    /// # Errors
+    /// As [`Message::parse`].
+    pub fn parse_or_give_back(mut bytes: Vec<u8>) -> Result<Self, (Invalid, Vec<u8>)> {
         trim(&mut bytes);
-        let Seen { kind, is_error, id, params } = look(utf8(&bytes)?)?;
-        flatten(&mut bytes);
-        Ok(Self { bytes, kind, is_error, id, params, related: None })
+        match utf8(&bytes).and_then(look) {
+            Ok(Seen { kind, is_error, id, params }) => {
+                flatten(&mut bytes);
+                Ok(Self { bytes, kind, is_error, id, params, related: None })
+            }
+            Err(invalid) => Err((invalid, bytes)),
+        }
+    }
+
+    /// Whether the bytes would be a batch, if they are anything.
+    #[must_use]
+    pub fn is_batch(bytes: &[u8]) -> bool {
+        bytes.trim_ascii_start().first() == Some(&b'[')
     }
 
     /// Reads one message or a batch of them (2025-03-26, `basic/index`, Batching) and takes the batch apart.
@@ -137,7 +158,7 @@ impl Message {
     /// As [`Message::parse`]; an empty batch is invalid, and one bad element makes the batch invalid.
     pub fn parse_all(mut bytes: Vec<u8>) -> Result<Vec<Self>, Invalid> {
         trim(&mut bytes);
-        if bytes.first() != Some(&b'[') {
+        if !Self::is_batch(&bytes) {
             return Self::parse(bytes).map(|message| vec![message]);
         }
         let text = utf8(&bytes)?;
@@ -300,11 +321,12 @@ impl Message {
     /// The same response with another `result` (JSON text); every other byte stays. Anything else stays as it is.
     #[must_use]
     pub fn with_result(&self, result: &str) -> Self {
-        if self.result_text().is_none() {
-            return self.clone();
-        }
-        let parsed = Self::parse(member::with(self.text(), &["result"], result).into());
-        parsed.map_or_else(|_| self.clone(), |parsed| Self { related: self.related.clone(), ..parsed })
+        let range = if self.is_error { None } else { member::range(self.text(), &["result"]) };
+        let Some(range) = range else { return self.clone() };
+        let bytes = [&self.bytes[..range.start], result.as_bytes(), &self.bytes[range.end..]].concat();
+        let moved = |at: usize| if at >= range.end { at + result.len() - range.len() } else { at };
+        let id = self.id.clone().map(|id| moved(id.start)..moved(id.end));
+        Self { bytes, kind: self.kind.clone(), is_error: false, id, params: None, related: self.related.clone() }
     }
 
     /// The code of the error that a response has.
@@ -423,24 +445,23 @@ fn explain(text: &str) -> Invalid {
 }
 
 /// An id is a string or a number; MCP forbids `null` (`basic/index`, Requests).
-fn request_id(value: &RawValue) -> Option<Id> {
-    let text = value.get();
+fn request_id(text: &str) -> Option<Id> {
     matches!(text.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')).then(|| Id(text.into()))
 }
 
 /// Where a part of `text` stands in it.
-fn place(text: &str, part: &RawValue) -> Range<usize> {
-    let start = part.get().as_ptr() as usize - text.as_ptr() as usize;
-    start..start + part.get().len()
+fn place(text: &str, part: &str) -> Range<usize> {
+    let start = part.as_ptr() as usize - text.as_ptr() as usize;
+    start..start + part.len()
 }
 
 /// The top level of a message; `None` where a member is missing.
 #[derive(Default)]
 struct Members<'a> {
-    jsonrpc: Option<&'a RawValue>,
-    id: Option<&'a RawValue>,
+    jsonrpc: Option<&'a str>,
+    id: Option<&'a str>,
     method: Option<Text<'a>>,
-    params: Option<&'a RawValue>,
+    params: Option<&'a str>,
     result: Option<IgnoredAny>,
     error: Option<IgnoredAny>,
     twice: bool,
@@ -458,10 +479,10 @@ impl<'de> Deserialize<'de> for Members<'de> {
                 let mut found = Members::default();
                 while let Some(Text(key)) = map.next_key()? {
                     found.twice |= match &*key {
-                        "jsonrpc" => found.jsonrpc.replace(map.next_value()?).is_some(),
-                        "id" => found.id.replace(map.next_value()?).is_some(),
+                        "jsonrpc" => found.jsonrpc.replace(map.next_value::<&RawValue>()?.get()).is_some(),
+                        "id" => found.id.replace(map.next_value::<&RawValue>()?.get()).is_some(),
                         "method" => found.method.replace(map.next_value()?).is_some(),
-                        "params" => found.params.replace(map.next_value()?).is_some(),
+                        "params" => found.params.replace(map.next_value::<&RawValue>()?.get()).is_some(),
                         "result" => found.result.replace(map.next_value()?).is_some(),
                         "error" => found.error.replace(map.next_value()?).is_some(),
                         _ => map.next_value::<IgnoredAny>().map(|_| false)?,
@@ -511,23 +532,31 @@ struct Seen {
     params: Option<Range<usize>>,
 }
 
+/// The top level as `serde_json` reads it.
+fn slow_members(text: &str) -> serde_json::Result<Members<'_>> {
+    serde_json::from_str(text)
+}
+
 /// What the message in `text` is, and where its id and its `params` stand.
 fn look(text: &str) -> Result<Seen, Invalid> {
-    let found: Members<'_> = serde_json::from_str(text).map_err(|_| match explain(text) {
-        Invalid { code: INVALID_REQUEST, .. } if text.starts_with('[') => {
-            invalid("a batch where one message is expected")
-        }
-        other => other,
-    })?;
+    let found = match plain::members(text) {
+        Some(found) => found,
+        None => slow_members(text).map_err(|_| match explain(text) {
+            Invalid { code: INVALID_REQUEST, .. } if text.starts_with('[') => {
+                invalid("a batch where one message is expected")
+            }
+            other => other,
+        })?,
+    };
     if found.twice {
         // Two readers would disagree on which one counts.
         return Err(invalid("a member stands in it twice"));
     }
-    if found.jsonrpc.is_none_or(|version| version.get() != r#""2.0""#) {
+    if found.jsonrpc.is_none_or(|version| version != r#""2.0""#) {
         return Err(invalid("it has no \"jsonrpc\": \"2.0\""));
     }
     let params = found.params.map(|raw| place(text, raw));
-    let id = found.id.filter(|id| id.get() != "null").map(|raw| place(text, raw));
+    let id = found.id.filter(|id| *id != "null").map(|raw| place(text, raw));
     let is_error = match (&found.result, &found.error) {
         (None, Some(_)) => true,
         (Some(_), Some(_)) => member::value(text, &["error"]) != Some("null"),
@@ -538,7 +567,7 @@ fn look(text: &str) -> Result<Seen, Invalid> {
 
 /// A response may have both `result` and `error`: some servers write `null` for the one that it is not.
 fn kind(found: Members<'_>) -> Result<Kind, Invalid> {
-    let id = found.id.filter(|id| found.method.is_some() || id.get() != "null");
+    let id = found.id.filter(|id| found.method.is_some() || *id != "null");
     let id =
         id.map(|id| request_id(id).ok_or_else(|| invalid("its id is neither a string nor a number"))).transpose()?;
     match (found.method, found.result.is_some(), found.error.is_some()) {

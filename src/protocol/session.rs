@@ -47,6 +47,8 @@ struct Request {
     token: Option<Id>,
     /// Nobody can get the answer any more.
     closed: bool,
+    /// It stays open for as long as its client wants (`basic/patterns/subscriptions`, 2026-07-28).
+    lasts: bool,
 }
 
 /// What to do with a message of the client.
@@ -128,7 +130,8 @@ impl Session {
             Kind::Request { id, .. } => {
                 // Where one stream is there for everything, progress needs no token to find it.
                 let token = if self.general == Some(stream) { None } else { message.progress_token() };
-                self.open.push(Request { token, ..Request::new(id, stream) });
+                let lasts = message.method() == Some("subscriptions/listen");
+                self.open.push(Request { token, lasts, ..Request::new(id, stream) });
                 FromClient::Forward { finished: None }
             }
             Kind::Notification { .. } => {
@@ -272,6 +275,12 @@ impl Session {
         self.open.len()
     }
 
+    /// How many of them are answered by themselves, sooner or later.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.open.iter().filter(|request| !request.lasts).count()
+    }
+
     /// How many of them belong to `stream`.
     #[must_use]
     pub fn open_on(&self, stream: StreamId) -> usize {
@@ -281,7 +290,7 @@ impl Session {
 
 impl Request {
     fn new(id: &Id, stream: StreamId) -> Self {
-        Self { id: id.clone(), stream, token: None, closed: false }
+        Self { id: id.clone(), stream, token: None, closed: false, lasts: false }
     }
 }
 

@@ -39,7 +39,8 @@ pub struct Command {
     pub env: Vec<(OsString, OsString)>,
     /// Its folder; ours where none is given.
     pub cwd: Option<PathBuf>,
-    /// Whether it gets our whole environment; else only HOME, LOGNAME, PATH, SHELL, TERM and USER.
+    /// Whether it gets our whole environment, without our own secrets; else only HOME, LOGNAME, PATH, SHELL, TERM and
+    /// USER.
     pub pass_environment: bool,
 }
 
@@ -57,6 +58,16 @@ pub struct Limits {
 }
 /// What a server gets of our environment when it does not get all of it.
 const INHERITED: [&str; 6] = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER"];
+/// What it does not get even then: our own secrets, and sockets that were opened for us alone.
+const OURS: [&str; 7] = [
+    "MCP_PROXY_AUTH_TOKEN",
+    "MCP_PROXY_CLIENT_SECRET",
+    "MCP_PROXY_HEADERS",
+    "MCP_PROXY_PASSWORD",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PID",
+];
 
 impl Command {
     /// Starts the server.
@@ -90,6 +101,9 @@ impl Command {
         if !self.pass_environment {
             let inherited = INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
             command.env_clear().envs(inherited);
+        }
+        for name in OURS {
+            command.env_remove(name);
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(folder) = &self.cwd {

@@ -110,6 +110,19 @@ fn a_cancelled_request_is_owed_no_answer_and_may_get_one() {
 }
 
 #[test]
+fn a_listen_is_open_and_owed_no_answer_soon() {
+    let mut session = one_stream(8);
+    let listen = Message::request(&Id::number(1), "subscriptions/listen", "{}");
+    for message in [&listen, &request("2")] {
+        assert_eq!(session.from_client(message, GENERAL), forward());
+    }
+    assert_eq!((session.open(), session.owed()), (2, 1));
+    let _ = session.from_server(&answer("2"));
+    assert_eq!((session.open(), session.owed()), (1, 0));
+    assert_eq!(session.lose("over").len(), 1);
+}
+
+#[test]
 fn one_request_too_many_is_refused_and_the_others_live() {
     let mut session = one_stream(2);
     session.from_client(&request("1"), A);

@@ -102,7 +102,10 @@ impl Input {
         let waited = !self.waiting.is_empty();
         let Some(mut stdin) = self.stdin.as_ref() else { return Err(io::ErrorKind::BrokenPipe.into()) };
         let mut parts = [IoSlice::new(line), IoSlice::new(b"\n")];
-        self.waiting.send(&mut parts, |parts| stdin.write_vectored(parts))?;
+        self.waiting.send(&mut parts, |parts| match parts {
+            [whole] => stdin.write(whole),
+            parts => stdin.write_vectored(parts),
+        })?;
         Ok(!waited && !self.waiting.is_empty())
     }
 

@@ -122,7 +122,7 @@ impl Output {
 
     /// Waits until anything happens and sees to it.
     fn step(&mut self) {
-        let wait = self.advance(Instant::now());
+        let wait = self.advance();
         let Ok(ready) = self.watch.wait(wait) else { return }; // never, or no memory for a moment
         if ready.has(WOKEN) {
             self.shared.waker.clear();
@@ -162,8 +162,12 @@ impl Output {
     }
 
     /// Does what the phase and the requests of others demand at this moment; says how long to wait at most.
-    fn advance(&mut self, now: Instant) -> Option<Duration> {
+    fn advance(&mut self) -> Option<Duration> {
         let stop = self.shared.stop.load(Ordering::Acquire);
+        if stop == stop::NO && self.end.is_some() && matches!(self.phase, Phase::Running) {
+            return None; // as nearly always
+        }
+        let now = Instant::now();
         let limit = self.shared.limits.stop_timeout;
         let pid = self.shared.pid;
         if stop >= stop::POLITELY && matches!(self.phase, Phase::Running) {
@@ -239,13 +243,20 @@ impl Output {
 
     fn take_line(&mut self, line: Line) {
         match line {
-            Line::Complete(line) => {
+            Line::Complete(line) if Message::is_batch(&line) => {
                 let start = line[..line.len().min(SHOWN_BYTES)].to_vec();
                 match Message::parse_all(line) {
                     Ok(messages) => self.ready.extend(messages),
                     Err(_) => self.leave_out(format_args!("that is no message: {}", log::shortened(&start))),
                 }
             }
+            Line::Complete(line) => match Message::parse_or_give_back(line) {
+                Ok(message) => self.ready.push_back(message),
+                Err((_, line)) => {
+                    let start = &line[..line.len().min(SHOWN_BYTES)];
+                    self.leave_out(format_args!("that is no message: {}", log::shortened(start)));
+                }
+            },
             Line::TooLong { bytes } => {
                 let most = self.shared.limits.line_bytes;
                 self.leave_out(format_args!("of {bytes} bytes, more than {most}"));
