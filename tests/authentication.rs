@@ -6,6 +6,7 @@
 mod support;
 
 use mcp_proxy::log::Secret;
+use mcp_proxy::protocol::era::Protocol;
 use mcp_proxy::upstream::auth::{Auth, Credentials, Login};
 use mcp_proxy::upstream::http::{Client, Remote as Address, Transport, Verify};
 use mcp_proxy::upstream::sse::Attempt;
@@ -26,7 +27,9 @@ fn connect(remote: &Remote, auth: Auth, headers: &[(&'static str, &str)]) -> Res
         url: remote.url("/sse").parse().unwrap(),
         headers: headers.iter().map(|(n, v)| (n.parse().unwrap(), Secret::new((*v).to_owned()))).collect(),
         transport: Transport::Sse,
+        protocol: Protocol::Auto,
         auth,
+        certificate: None,
         verify: Verify::Public,
         message_limit_bytes: 1 << 20,
         timeout: Duration::from_secs(10),

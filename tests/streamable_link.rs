@@ -4,10 +4,12 @@
 
 mod support;
 
+use mcp_proxy::protocol::era::Protocol;
 use mcp_proxy::protocol::message::Message;
 use mcp_proxy::upstream::auth::Auth;
 use mcp_proxy::upstream::http::{Client, Remote as Target, Transport, Verify};
-use mcp_proxy::upstream::{Event, Sender, Undelivered, remote};
+use mcp_proxy::upstream::remote::{self, Crossing};
+use mcp_proxy::upstream::{Event, Sender, Undelivered};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -29,7 +31,9 @@ impl Linked {
             url: url.parse().unwrap(),
             headers: Vec::new(),
             transport: Transport::Auto,
+            protocol: Protocol::Auto,
             auth: Auth::Nothing,
+            certificate: None,
             verify: Verify::Public,
             message_limit_bytes: 1 << 20,
             timeout: Duration::from_secs(5),
@@ -42,6 +46,7 @@ impl Linked {
             Arc::new(deliver),
             Arc::new(|_: &str| ()),
             open_requests,
+            Crossing::Refused,
         );
         let received = got.clone();
         let reader = std::thread::spawn(move || {

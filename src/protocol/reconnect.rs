@@ -11,11 +11,12 @@
 //! After a lost link the session is begun again behind the client's back: the first `initialize` in the client's
 //! own bytes, its answer is swallowed, then `notifications/initialized`, then what waited, in order. Before
 //! anything was begun there is nothing to begin again: the first attempt goes straight to Sending, and when it
-//! fails, the next `initialize` of the client makes the next one.
+//! fails, the next `initialize` of the client makes the next one, or its next modern request, which stands alone.
 //!
 //! Always: what waits is bounded; nothing is handed out twice; when a link is lost or an attempt fails, nothing
 //! waits any more, so that whoever answers all that is open answers each request once.
 
+use super::era::Era;
 use super::message::{Id, Kind, Message};
 use super::retry::Retry;
 use serde_json::value::RawValue;
@@ -130,6 +131,11 @@ impl Reconnect {
                 }
                 if let Phase::Down { due, .. } = &mut self.phase {
                     *due = Some(now);
+                }
+            }
+            (Kind::Request { .. }, _) if Era::of(&message) == Some(Era::Modern) => {
+                if let Phase::Down { due: due @ None, .. } = &mut self.phase {
+                    *due = Some(self.tried.map_or(now, |tried| (tried + PAUSE).max(now)));
                 }
             }
             (Kind::Notification { .. }, Some("notifications/initialized")) => {

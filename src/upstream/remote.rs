@@ -8,20 +8,38 @@
 //!                                          └─────refused──▶ GET ──────┘
 //! ```
 //!
-//! Always: a message that was refused was not taken, and is sent again at most once, over the other transport; what
-//! was found is where the next connection begins; an error names both attempts.
+//! The same for the two eras of the protocol, each message for itself: what the client speaks is sent, and only if it is
+//! refused as a server of the other era does, a bridge is put in between, inside the link (see `eras`).
+//!
+//! Always: a message that was refused was not taken, and is sent again at most once, over the other transport or the
+//! bridge; what was found is where the next connection begins; an error names both attempts.
 
+mod eras;
+mod finder;
+
+use super::bridge::Bridge;
 use super::crew::{self, Crew};
 use super::http::{Client, Transport};
 use super::streamable::{End, Failure, Posts, Streamable};
 use super::waits::{Bystander, TICK};
-use super::{Deliver, Event, Failed, Link, Receiver, Sender, Undelivered, sse};
+use super::{Deliver, Failed, Link, Receiver, Sender, Undelivered, sse};
 use crate::log;
+use crate::protocol::era::{Era, Protocol};
 use crate::protocol::message::{Kind, Message};
 use crate::protocol::remote::is_sse_path;
+use finder::{Either, Finder};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+
+/// What becomes of a modern client whose server turns out to be legacy. A legacy client of a modern server is always
+/// bridged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crossing {
+    /// It is bridged: all that is sent over the link is one client's.
+    Allowed,
+    /// What it sends is answered with an error, so that whoever uses the link can do something about it.
+    Refused,
+}
 
 /// A link to a remote server for many clients' threads: to send never waits. What comes over an HTTP+SSE stream is
 /// received, all else is delivered by the thread that read it. A request that could not be sent, or whose answer was
@@ -30,9 +48,19 @@ use std::time::Duration;
 ///
 /// Nothing is connected before the first [`Receiver::recv`].
 #[must_use]
-pub fn link(client: Arc<Client>, deliver: Deliver, failed: Failed, open_requests: usize) -> Link {
-    let crew = Crew::new(deliver.clone(), failed, open_requests);
-    let attempt = Attempt::new(client, deliver, crew::bystander(&crew));
+pub fn link(client: Arc<Client>, deliver: Deliver, failed: Failed, open_requests: usize, crossing: Crossing) -> Link {
+    link_for(client, deliver, failed, open_requests, Scope::Both(crossing))
+}
+
+/// The same for messages of one era only, and without a bridge.
+pub(super) fn link_of(client: Arc<Client>, deliver: Deliver, failed: Failed, open_requests: usize, era: Era) -> Link {
+    link_for(client, deliver, failed, open_requests, Scope::Only(era))
+}
+
+fn link_for(client: Arc<Client>, deliver: Deliver, failed: Failed, open_requests: usize, scope: Scope) -> Link {
+    let crew = Crew::new(deliver.clone(), failed.clone(), open_requests);
+    let bystander = crew::bystander(&crew);
+    let attempt = Attempt::within(client, deliver, bystander, Bridging { scope, failed, open_requests });
     crew::link(crew, attempt)
 }
 
@@ -41,11 +69,32 @@ pub struct Attempt {
     client: Arc<Client>,
     deliver: Deliver,
     bystander: Arc<dyn Bystander>,
+    bridging: Bridging,
     state: Mutex<State>,
     /// It is known what the server speaks, or that this message could not tell.
     changed: Condvar,
     /// Whether it is known that it speaks Streamable HTTP: looked at before every message.
     is_streamable: AtomicBool,
+    /// Whether a client has begun a session, or wanted to: messages that tell no era belong to it.
+    has_begun: AtomicBool,
+    /// Else whether there was a modern request, so that they belong to a modern client.
+    is_modern: AtomicBool,
+    /// Whether there is a bridge for a legacy client.
+    is_bridged: AtomicBool,
+}
+
+/// What a bridge is made with.
+struct Bridging {
+    scope: Scope,
+    failed: Failed,
+    open_requests: usize,
+}
+
+/// What is sent over a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Both(Crossing),
+    Only(Era),
 }
 
 struct State {
@@ -58,6 +107,8 @@ struct State {
     no_sse: Option<String>,
     /// The stream that was found after the link was made.
     stream: Option<Box<dyn Receiver>>,
+    /// Where the server is of another era than a client: the one for a legacy client, and the one for a modern one.
+    bridges: [Option<Arc<Bridge>>; 2],
     stopped: Option<String>,
 }
 
@@ -72,9 +123,23 @@ enum Choice {
 }
 
 impl Attempt {
-    /// An attempt. What comes by POST goes to `deliver`, what comes over an HTTP+SSE stream through the link.
+    /// An attempt. What comes by POST goes to `deliver`, what comes over an HTTP+SSE stream through the link. Where a
+    /// bridge is put in between, `failed` is told why a message of its did not reach the server, and at most
+    /// `open_requests` are under way at once.
     #[must_use]
-    pub fn new(client: Arc<Client>, deliver: Deliver, bystander: Arc<dyn Bystander>) -> Arc<Self> {
+    pub fn new(
+        client: Arc<Client>,
+        deliver: Deliver,
+        bystander: Arc<dyn Bystander>,
+        failed: Failed,
+        open_requests: usize,
+        crossing: Crossing,
+    ) -> Arc<Self> {
+        let scope = Scope::Both(crossing);
+        Self::within(client, deliver, bystander, Bridging { scope, failed, open_requests })
+    }
+
+    fn within(client: Arc<Client>, deliver: Deliver, bystander: Arc<dyn Bystander>, bridging: Bridging) -> Arc<Self> {
         let state = State {
             choice: Choice::Unknown,
             sse: None,
@@ -82,10 +147,21 @@ impl Attempt {
             found: None,
             no_sse: None,
             stream: None,
+            bridges: [None, None],
             stopped: None,
         };
-        let (state, changed, is_streamable) = (Mutex::new(state), Condvar::new(), AtomicBool::new(false));
-        Arc::new(Self { client, deliver, bystander, state, changed, is_streamable })
+        Arc::new(Self {
+            client,
+            deliver,
+            bystander,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            is_streamable: AtomicBool::new(false),
+            has_begun: AtomicBool::new(false),
+            is_modern: AtomicBool::new(bridging.scope == Scope::Only(Era::Modern)),
+            is_bridged: AtomicBool::new(false),
+            bridging,
+        })
     }
 
     /// Makes a link. Streamable HTTP needs no connection for one: there, each message finds out for itself.
@@ -95,12 +171,14 @@ impl Attempt {
     pub fn connect(self: &Arc<Self>) -> Result<Link, String> {
         let remote = self.client.remote();
         let sse_first = match self.client.speaks() {
+            // A modern server has no HTTP+SSE.
+            _ if self.bridging.scope == Scope::Only(Era::Modern) || remote.protocol == Protocol::Modern => false,
             Transport::Auto => is_sse_path(remote.url.path()),
             known => known == Transport::Sse,
         };
         if sse_first {
             match self.connect_sse() {
-                Ok(link) => return Ok(link),
+                Ok(link) => return Ok(self.over_sse(link)),
                 Err(sse::Failure { refusal: Some(refusal), .. }) if remote.transport == Transport::Auto => {
                     self.state().no_sse = Some(refusal);
                 }
@@ -121,11 +199,12 @@ impl Attempt {
 
     /// Ends the attempt, or its link, for this reason. Returns at once.
     pub fn stop(&self, why: &str) {
-        let (sse, streamable) = {
+        let (sse, streamable, bridges) = {
             let mut state = self.state();
             state.stopped.get_or_insert_with(|| why.to_owned());
-            (state.sse.clone(), state.streamable.clone())
+            (state.sse.clone(), state.streamable.clone(), state.bridges.clone())
         };
+        bridges.iter().flatten().for_each(|bridge| bridge.stop(why));
         if let Some(sse) = sse {
             sse.stop(why);
         }
@@ -156,6 +235,13 @@ impl Attempt {
         self.connect_sse()
     }
 
+    /// A link whose legacy messages go over HTTP+SSE.
+    fn over_sse(self: &Arc<Self>, link: Link) -> Link {
+        self.state().choice = Choice::Sse(link.sender);
+        let receiver = Either { attempt: self.clone(), end: None, stream: Some(link.receiver) };
+        Link { sender: Arc::new(Finder { attempt: self.clone(), posts: None }), receiver: Box::new(receiver) }
+    }
+
     fn converse(self: &Arc<Self>) -> Result<Link, String> {
         let this = Arc::downgrade(self);
         let deliver = move |message| {
@@ -163,7 +249,8 @@ impl Attempt {
             this.speaks_streamable();
             (this.deliver)(message);
         };
-        let streamable = Streamable::new(self.client.clone(), Arc::new(deliver), self.bystander.clone())?;
+        let streamable =
+            Streamable::new(self.client.clone(), Arc::new(deliver), self.bystander.clone(), self.may_cross())?;
         let mut state = self.state();
         if let Some(why) = &state.stopped {
             return Err(why.clone());
@@ -174,8 +261,8 @@ impl Attempt {
             self.is_streamable.store(true, Ordering::Release);
         }
         drop(state);
-        let receiver = Either { attempt: self.clone(), end: End(streamable.clone()), stream: None };
-        let sender = Finder { attempt: self.clone(), posts: Posts(streamable) };
+        let receiver = Either { attempt: self.clone(), end: Some(End(streamable.clone())), stream: None };
+        let sender = Finder { attempt: self.clone(), posts: Some(Posts(streamable)) };
         Ok(Link { sender: Arc::new(sender), receiver: Box::new(receiver) })
     }
 
@@ -227,6 +314,11 @@ impl Attempt {
                 self.speaks_streamable();
                 Ok(())
             }
+            Err(Failure::OnlyModern(_)) => self.bridge(Era::Legacy, message),
+            Err(Failure::MaybeModern(answer)) => {
+                self.speaks_streamable();
+                self.bridge_or_deliver(message, *answer)
+            }
             Err(Failure::Refused(_, refusal)) if !self.is_streamable.load(Ordering::Acquire) => {
                 self.try_sse(&refusal, message)
             }
@@ -263,6 +355,9 @@ impl Attempt {
                 Err(failure) => failure.refusal.unwrap_or(failure.why),
             },
         };
+        if self.is_modern_only(message) {
+            return self.bridge(Era::Legacy, message);
+        }
         Err(Undelivered::Gone(format!(
             "'{}' speaks neither Streamable HTTP (POST: {refusal}) nor HTTP+SSE (GET: {no_sse}); is the path right?",
             self.shown()
@@ -275,62 +370,5 @@ impl Attempt {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The way to a server that speaks one of the two.
-struct Finder {
-    attempt: Arc<Attempt>,
-    posts: Posts,
-}
-
-impl Sender for Finder {
-    fn send(&self, message: &Message) -> Result<(), Undelivered> {
-        if self.attempt.is_streamable.load(Ordering::Acquire) {
-            return self.posts.send(message);
-        }
-        match self.attempt.choice(message)? {
-            Choice::Streamable => self.posts.send(message),
-            Choice::Sse(sender) => sender.send(message),
-            Choice::Unknown | Choice::Trying => self.attempt.find_out(&self.posts, message),
-        }
-    }
-
-    fn stop(&self) {
-        self.attempt.stop("the connection was closed by us");
-    }
-
-    fn kill(&self) {
-        self.stop();
-    }
-}
-
-/// The way from it.
-struct Either {
-    attempt: Arc<Attempt>,
-    end: End,
-    stream: Option<Box<dyn Receiver>>,
-}
-
-impl Receiver for Either {
-    fn recv(&mut self) -> Event {
-        loop {
-            if let Some(stream) = &mut self.stream {
-                return stream.recv();
-            }
-            let event = self.end.recv();
-            self.stream = self.attempt.state().stream.take();
-            if self.stream.is_none() {
-                return event;
-            }
-        }
-    }
-
-    fn pending(&self) -> bool {
-        self.stream.as_ref().is_some_and(|stream| stream.pending())
-    }
-
-    fn retry(&self) -> Option<Duration> {
-        self.stream.as_ref().and_then(|stream| stream.retry())
     }
 }

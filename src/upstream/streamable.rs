@@ -10,6 +10,7 @@
 //! broke is asked for again, never its request; the id of a session goes to the origin that gave it and is never
 //! shown.
 
+mod alone;
 mod listen;
 mod post;
 mod session;
@@ -20,6 +21,7 @@ use super::waits::{self, Bystander, TICK, Waits};
 use super::{Deliver, Event, Receiver, Sender, Undelivered};
 use crate::log;
 use crate::protocol::message::{Kind, Message};
+use crate::protocol::remote::error_text;
 use session::{Phase, Session, State};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -28,6 +30,9 @@ use ureq::http::{Method, header};
 
 /// How long the server may take to end a session at our own end.
 const FAREWELL: Duration = Duration::from_millis(150);
+/// How long a stream may go on after its answer. The server should end it (`basic/transports`), and then its
+/// connection can be used again.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// The conversation with one server.
 pub struct Streamable {
@@ -38,6 +43,8 @@ pub struct Streamable {
     token_waits: Arc<Waits>,
     tokens: Mutex<Option<Route>>,
     deliver: Deliver,
+    /// The refusal of a modern server is not for the client: there is another way.
+    crosses: bool,
     state: Mutex<State>,
     /// A session has begun, or a wait is to end.
     changed: Condvar,
@@ -50,6 +57,12 @@ pub enum Failure {
     Refused(String, String),
     /// The server no longer knows the session, and did not take the message.
     SessionGone,
+    /// It refused an `initialize` as only a modern server does; why.
+    OnlyModern(String),
+    /// It answered an `initialize` as a modern server may; this is the answer, which has not been delivered.
+    MaybeModern(Box<Message>),
+    /// It refused a modern message as only a legacy server does: its answer, if that is one, and why.
+    OnlyLegacy(Option<Box<Message>>, String),
     /// Anything else, in words for a person.
     Other(String),
 }
@@ -64,24 +77,31 @@ impl Failure {
     /// The failure in words for a person.
     pub fn why(self) -> String {
         match self {
-            Self::Refused(why, _) | Self::Other(why) => why,
+            Self::Refused(why, _) | Self::OnlyModern(why) | Self::OnlyLegacy(_, why) | Self::Other(why) => why,
+            Self::MaybeModern(answer) => error_text(&answer).unwrap_or_default(),
             Self::SessionGone => "the server no longer knows the session".into(),
         }
     }
 }
 
 impl Streamable {
-    /// A conversation that has not begun. What comes goes to `deliver`.
+    /// A conversation that has not begun. What comes goes to `deliver`. Where it `crosses`, the refusal of a modern
+    /// server fails, and is not delivered.
     ///
     /// # Errors
     /// The environment names a proxy that cannot be used.
-    pub fn new(client: Arc<Client>, deliver: Deliver, bystander: Arc<dyn Bystander>) -> Result<Arc<Self>, String> {
+    pub fn new(
+        client: Arc<Client>,
+        deliver: Deliver,
+        bystander: Arc<dyn Bystander>,
+        crosses: bool,
+    ) -> Result<Arc<Self>, String> {
         let token_waits = Arc::new(Waits::new(None, Some(bystander.clone())));
         let waits = Arc::new(Waits::telling_sent(bystander));
         let route = client.route(&client.remote().url, &waits, None)?;
         let state = Mutex::new(State::new(Session::none(&client)));
         let (tokens, changed) = (Mutex::default(), Condvar::new());
-        Ok(Arc::new(Self { client, route, waits, token_waits, tokens, deliver, state, changed }))
+        Ok(Arc::new(Self { client, route, waits, token_waits, tokens, deliver, crosses, state, changed }))
     }
 
     /// Sends a message and returns when all that it brings is delivered.
@@ -165,6 +185,12 @@ impl Streamable {
         self.changed.notify_all();
         match done {
             Ok(()) => Ok(state.session.clone()),
+            Err(Failure::OnlyModern(why)) => {
+                // Whoever begins anew gets there by another way.
+                state.failure = format!("the session is lost and does not begin again: {why}");
+                state.stopped = state.stopped.take().or_else(|| Some(state.failure.clone()));
+                Err(state.failure.clone().into())
+            }
             Err(failure) => {
                 state.session = before; // the next message that it is refused for tries again
                 state.failure = format!("the session is lost and does not begin again: {}", failure.why());

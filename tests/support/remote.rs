@@ -2,7 +2,7 @@
 //! bytes. [`Remote::mcp`] is one that behaves; [`Remote::start`] is for those that do not.
 
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -116,6 +116,12 @@ impl Connection<'_> {
         let (mut from, mut to) = (other, self.socket.try_clone().unwrap());
         let _ = (std::io::copy(&mut from, &mut to), to.shutdown(Shutdown::Both));
         forth.join().unwrap();
+    }
+
+    /// Waits until the other side has closed the connection.
+    pub fn wait_for_close(&mut self) {
+        let _ = self.socket.set_read_timeout(Some(SOON));
+        while matches!(self.socket.read(&mut [0; 1024]), Ok(1..)) {}
     }
 
     /// Closes the connection.

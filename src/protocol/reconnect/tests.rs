@@ -49,6 +49,27 @@ fn begun(now: Instant) -> Reconnect {
 }
 
 #[test]
+fn a_modern_request_wants_a_connection_and_nothing_is_begun_again_for_it() {
+    let modern = || {
+        let params = r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}"#;
+        Message::request(&Id::number(1), "tools/call", params)
+    };
+    let now = Instant::now();
+    let mut connection = fresh(now);
+    assert_eq!(connection.client(modern(), now), ToServer::Wait);
+    assert_eq!(connection.next_attempt(now), Next::Connect(1));
+    assert!(connection.lost(1, "no", now));
+    assert_eq!(connection.client(request(2), now), ToServer::Refuse(request(2), "no".into()));
+    assert_eq!(connection.client(modern(), now), ToServer::Wait);
+    assert_eq!(connection.next_attempt(now), Next::At(now + PAUSE), "not faster than the others");
+    assert_eq!(connection.next_attempt(now + PAUSE), Next::Connect(2));
+    assert_eq!(connection.connected(2, now + PAUSE), None);
+    assert_eq!(connection.next(2), Some(modern()));
+    assert_eq!(connection.next(2), None);
+    assert_eq!(connection.client(modern(), now), ToServer::Send(modern()));
+}
+
+#[test]
 fn the_first_attempt_is_due_at_once_and_once() {
     let now = Instant::now();
     let mut connection = fresh(now);

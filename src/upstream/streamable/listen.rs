@@ -113,7 +113,7 @@ impl Streamable {
     fn deliver_all(&self, events: &mut Events) {
         loop {
             match events.next() {
-                Ok(message) => self.arrive(None, message),
+                Ok(message) => (self.deliver)(message),
                 Err(Broken::Ended(why)) => return log::debug(format_args!("the GET stream: {why}")),
                 Err(Broken::TooLong(why)) => log::warning(format_args!("{why}; it is left out")),
             }

@@ -2,9 +2,11 @@
 
 use super::session::{Phase, Session};
 use super::stream::{Broken, Events};
-use super::{Failure, SESSION, Streamable, this_thread};
+use super::{Failure, LINGER, SESSION, Streamable, this_thread};
 use crate::log;
+use crate::protocol::era::{self, Era};
 use crate::protocol::message::{Id, Kind, Message};
+use crate::protocol::modern;
 use crate::protocol::remote::{self, Refusal, Resume, Resumed};
 use crate::upstream::answer::Body;
 use crate::upstream::exchange::{self, Answer, Redirects, Ways};
@@ -17,9 +19,6 @@ use ureq::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header, requ
 
 /// Bytes of an answer without a message that are read: an error's text, or what a connection is used again after.
 const SHORT_BYTES: u64 = 64 * 1024;
-/// How long a stream may go on after its answer. The server should end it (`basic/transports`), and then its
-/// connection can be used again.
-const LINGER: Duration = Duration::from_secs(2);
 
 impl Streamable {
     /// Sends a message in a session and delivers what it brings.
@@ -42,7 +41,7 @@ impl Streamable {
     }
 
     /// This thread waits for no answer any more. Says whether the request was cancelled.
-    fn release(&self) -> bool {
+    pub(super) fn release(&self) -> bool {
         self.waits.keep();
         self.state().has(this_thread())
     }
@@ -88,16 +87,20 @@ impl Streamable {
     fn learn(&self, session: &Session, message: &Message, answer: &Answer) {
         let begins = message.method() == Some("initialize");
         let id = if begins { self.session_id(answer) } else { None };
-        let is_first = {
+        {
             let mut state = self.state();
             if begins {
                 state.session = Arc::new(session.clone().with_id(id).at(answer.url.clone()));
             } else if answer.is_moved && state.session.number == session.number {
                 state.session = Arc::new((*state.session).clone().at(answer.url.clone()));
             }
-            !std::mem::replace(&mut state.connected, true)
-        };
-        if is_first {
+        }
+        self.connected();
+    }
+
+    /// The server was heard of.
+    pub(super) fn connected(&self) {
+        if !std::mem::replace(&mut self.state().connected, true) {
             log::info(format_args!("connected to '{}'", self.shown()));
         }
     }
@@ -123,11 +126,19 @@ impl Streamable {
         let location = answer.response.headers().get(header::LOCATION).cloned();
         let mut body = Vec::new();
         let _ = answer.response.into_body().take(SHORT_BYTES).read_to_end(&mut body);
-        match remote::refusal(status.as_u16(), &body, id, session.id.is_some()) {
-            Refusal::Answer(found) => {
-                self.arrive(Some(&Call { session, message, id: id.unwrap_or(&Id::number(0)) }), found);
-                Ok(())
+        if let Some(id) = id
+            && let Some(refusal) = era::refusal_of_legacy(&body, id)
+        {
+            let call = Call { session, message, id };
+            if call.is_initialize() {
+                return self.arrive(&call, refusal);
             }
+            if status == StatusCode::BAD_REQUEST && self.doubts(session) {
+                return Err(Failure::SessionGone);
+            }
+        }
+        match remote::refusal(status.as_u16(), &body, id, session.id.is_some()) {
+            Refusal::Answer(found) => self.arrive(&Call { session, message, id: id.unwrap_or(&Id::number(0)) }, found),
             Refusal::SessionGone => Err(Failure::SessionGone),
             Refusal::Other(text) => {
                 let said = text.map_or_else(String::new, |text| format!(": {}", log::shortened(text.as_bytes())));
@@ -143,7 +154,41 @@ impl Streamable {
         }
     }
 
+    /// In the midst of a session the server answers as only a modern one does: another one may stand there now. To begin
+    /// the session again tells; says whether that is to be done, which it is once a session.
+    fn doubts(&self, session: &Session) -> bool {
+        let mut state = self.state();
+        if state.handshake.is_none() || state.doubted == session.number {
+            return false;
+        }
+        state.doubted = state.number + 1;
+        true
+    }
+
     fn take_json(&self, call: &Call<'_>, answer: Answer) -> Result<(), Failure> {
+        let url = answer.url.clone();
+        let (mut answered, mut said) = (false, None);
+        for message in self.read_json(answer)? {
+            answered |= call.is_answered_by(&message);
+            match message.kind() {
+                Kind::Response { id: None } if call.is_initialize() && modern::refuses_legacy(&message) => {
+                    answered = true;
+                    self.arrive(call, era::under(message, call.id))?;
+                }
+                Kind::Response { id: None } => said = remote::error_text(&message),
+                _ => self.arrive(call, message)?,
+            }
+        }
+        let shown = || log::address(&url.to_string());
+        match said {
+            _ if answered => Ok(()),
+            Some(text) => Err(format!("'{}' answered: {}", shown(), log::shortened(text.as_bytes())).into()),
+            None => Err(format!("'{}' answered with JSON that holds no answer to the request", shown()).into()),
+        }
+    }
+
+    /// The messages of an answer that is JSON.
+    pub(super) fn read_json(&self, answer: Answer) -> Result<Vec<Message>, Failure> {
         let shown = || log::address(&answer.url.to_string());
         let limit = self.client.remote().message_limit_bytes;
         let mut body = Vec::with_capacity(expected(answer.response.headers()).min(limit));
@@ -155,20 +200,7 @@ impl Streamable {
             return Err(format!("'{}' sent a message over the limit of {limit} bytes", shown()).into());
         }
         let messages = Message::parse_all(body);
-        let messages = messages.map_err(|invalid| format!("'{}' answered with no message: {invalid}", shown()))?;
-        let (mut answered, mut said) = (false, None);
-        for message in messages {
-            answered |= call.is_answered_by(&message);
-            match message.kind() {
-                Kind::Response { id: None } => said = remote::error_text(&message),
-                _ => self.arrive(Some(call), message),
-            }
-        }
-        match said {
-            _ if answered => Ok(()),
-            Some(text) => Err(format!("'{}' answered: {}", shown(), log::shortened(text.as_bytes())).into()),
-            None => Err(format!("'{}' answered with JSON that holds no answer to the request", shown()).into()),
-        }
+        Ok(messages.map_err(|invalid| format!("'{}' answered with no message: {invalid}", shown()))?)
     }
 
     /// Delivers what a stream brings until the server ends it; one that breaks before the answer is asked for again.
@@ -183,7 +215,7 @@ impl Streamable {
                         self.state().has(this_thread());
                         waits::limit_own(Some(LINGER));
                     }
-                    self.arrive(Some(call), message);
+                    self.arrive(call, message)?;
                 }
                 Err(_) if answered => return Ok(()),
                 Err(Broken::TooLong(why)) => return Err(why.into()),
@@ -231,20 +263,22 @@ impl Streamable {
         Err(self.reason(format!("{why}{tried}")).into())
     }
 
-    /// Decides what becomes of a message of the server.
-    pub(super) fn arrive(&self, call: Option<&Call<'_>>, message: Message) {
-        if let Some(call) = call.filter(|call| call.is_initialize() && call.is_answered_by(&message))
-            && self.begun(call, &message)
-        {
-            return;
+    /// Decides what becomes of a message of the server. It fails if that is the refusal of an `initialize` that is not
+    /// for the client.
+    fn arrive(&self, call: &Call<'_>, message: Message) -> Result<(), Failure> {
+        if call.is_initialize() && call.is_answered_by(&message) && self.begun(call, &message)? {
+            return Ok(());
         }
-        (self.deliver)(message);
+        let is_response = matches!(message.kind(), Kind::Response { .. });
+        (self.deliver)(if is_response { message } else { message.with_related(call.id) });
+        Ok(())
     }
 
     /// The answer to `initialize` has come; says whether it was ours, so that it is not the client's.
-    fn begun(&self, call: &Call<'_>, answer: &Message) -> bool {
+    fn begun(&self, call: &Call<'_>, answer: &Message) -> Result<bool, Failure> {
         let mut state = self.state();
         let renews = state.phase == Phase::Beginning { renews: true };
+        let is_modern = modern::refuses_legacy(answer);
         if remote::is_error(answer) {
             // There is no session, whatever the head said.
             state.session = Session::none(&self.client);
@@ -260,7 +294,19 @@ impl Streamable {
             state.phase = Phase::Open;
             self.changed.notify_all();
         }
-        renews
+        drop(state);
+        if is_modern {
+            self.client.eras().refused(Era::Legacy);
+            if self.crosses {
+                let why = format!("'{}' speaks modern revisions of the protocol only", self.shown());
+                return Err(Failure::OnlyModern(why));
+            }
+        } else if self.crosses && !renews && modern::may_refuse_legacy(call.message, answer) {
+            return Err(Failure::MaybeModern(Box::new(answer.clone())));
+        } else if !remote::is_error(answer) {
+            self.client.eras().took(Era::Legacy);
+        }
+        Ok(renews)
     }
 }
 
@@ -284,7 +330,7 @@ impl Ways for Streamable {
 }
 
 /// A request that waits for its answer.
-pub(super) struct Call<'a> {
+struct Call<'a> {
     session: &'a Session,
     message: &'a Message,
     id: &'a Id,
@@ -305,8 +351,16 @@ fn is_call(message: &Message) -> bool {
     matches!(message.kind(), Kind::Request { .. }) && message.method() != Some("initialize")
 }
 
+/// Does something whose waits end after `limit`, if one is given.
+pub(super) fn limited<T>(limit: Option<Duration>, work: impl FnOnce() -> T) -> T {
+    waits::limit_own(limit);
+    let done = work();
+    waits::limit_own(None);
+    done
+}
+
 /// A connection is used again once its answer was read to the end.
-fn drain(response: Response<Body>) {
+pub(super) fn drain(response: Response<Body>) {
     if remote::is_type(content_type(response.headers()), "text/event-stream") {
         return; // nobody asked for it, and it may never end
     }

@@ -99,6 +99,8 @@ pub enum Phase {
 pub struct State {
     /// The session.
     pub session: Arc<Session>,
+    /// No session, for what stands alone; only its address may change.
+    pub alone: Arc<Session>,
     /// Whether messages may be sent.
     pub phase: Phase,
     /// The number of the session that was begun last.
@@ -106,6 +108,8 @@ pub struct State {
     /// The client's `initialize` and `notifications/initialized`.
     pub handshake: Option<Message>,
     pub initialized: Option<Message>,
+    /// The number of the session that was begun because the server seemed to be another one.
+    pub doubted: u64,
     /// How many times a session was renewed or could not be, and why it could not last.
     pub renewals: u64,
     pub failure: String,
@@ -126,17 +130,21 @@ struct Open {
     id: Id,
     thread: ThreadId,
     cancelled: bool,
+    /// It belongs to no session.
+    is_alone: bool,
 }
 
 impl State {
     /// The state before anything was said.
     pub fn new(session: Arc<Session>) -> Self {
         Self {
+            alone: session.clone(),
             session,
             phase: Phase::Open,
             number: 0,
             handshake: None,
             initialized: None,
+            doubted: 0,
             renewals: 0,
             failure: String::new(),
             open: Vec::new(),
@@ -150,7 +158,12 @@ impl State {
 
     /// A thread waits for the answer to this request from now on.
     pub fn waits(&mut self, id: &Id, thread: ThreadId) {
-        self.open.push(Open { id: id.clone(), thread, cancelled: false });
+        self.open.push(Open { id: id.clone(), thread, cancelled: false, is_alone: false });
+    }
+
+    /// The same for a request that belongs to no session.
+    pub fn waits_alone(&mut self, id: &Id, thread: ThreadId) {
+        self.open.push(Open { id: id.clone(), thread, cancelled: false, is_alone: true });
     }
 
     /// It no longer does. Says whether its request was cancelled.
@@ -161,7 +174,17 @@ impl State {
 
     /// The request was cancelled. Gives the thread that waits.
     pub fn cancel(&mut self, id: &Id) -> Option<ThreadId> {
-        let open = self.open.iter_mut().find(|open| open.id.may_be(id) && !open.cancelled)?;
+        self.cancel_one(id, false)
+    }
+
+    /// The same for a request that belongs to no session.
+    pub fn cancel_alone(&mut self, id: &Id) -> Option<ThreadId> {
+        self.cancel_one(id, true)
+    }
+
+    fn cancel_one(&mut self, id: &Id, is_alone: bool) -> Option<ThreadId> {
+        let is_it = |open: &&mut Open| open.is_alone == is_alone && open.id.may_be(id) && !open.cancelled;
+        let open = self.open.iter_mut().find(is_it)?;
         open.cancelled = true;
         Some(open.thread)
     }

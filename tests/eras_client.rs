@@ -1,0 +1,487 @@
+//! Clients and remote servers of different eras: what a server speaks is found out by what the client says, the bridge is
+//! put in between where it is needed, and nobody else notices anything.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use mcp_proxy::protocol::era::Protocol;
+use mcp_proxy::protocol::message::Message;
+use mcp_proxy::upstream::auth::Auth;
+use mcp_proxy::upstream::http::{Client as Target, Remote as Address, Transport, Verify};
+use mcp_proxy::upstream::remote::{self, Crossing};
+use mcp_proxy::upstream::{Event, Sender};
+use serde_json::{Value, json as value};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use support::modern::{CANCELLED, answer, behave as behave_modern, error, method, modern};
+use support::remote::{ACCEPTED, Connection, Remote, Request};
+use support::streamable::{Client, EVENTS, INITIALIZED, TAKEN, json, message, respond};
+use support::{Process, SOON, proxy, wait_until};
+
+const BEGIN: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"old","version":"1"}}}"#;
+
+fn ask(id: u32, method: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{"name":"x","arguments":{{}}}}}}"#)
+}
+
+fn begun(request: &Request) -> String {
+    let id = &message(request)["id"];
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"2025-06-18","capabilities":{{"tools":{{}}}},"serverInfo":{{"name":"legacy","version":"1"}}}}}}"#
+    )
+}
+
+fn called(request: &Request) -> String {
+    let id = &message(request)["id"];
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[{{"type":"text","text":"hi"}}]}}}}"#)
+}
+
+/// A server with sessions, which refuses what belongs to none.
+fn behave_legacy(request: &Request, connection: &mut Connection<'_>) {
+    let said = message(request);
+    let in_session = request.header("mcp-session-id") == "s";
+    let text = match said["method"].as_str() {
+        _ if request.line.starts_with("DELETE ") => respond("200 OK", "", ""),
+        _ if !request.line.starts_with("POST ") => respond("405 No", "", ""),
+        Some("initialize") => {
+            respond("200 OK", "Content-Type: application/json\r\nMcp-Session-Id: s\r\n", &begun(request))
+        }
+        _ if !in_session => error("400 Bad Request", &"server-error".into(), -32600),
+        Some("hang") => return,
+        _ if said.get("id").is_some() => json(&called(request)),
+        _ => TAKEN.to_owned(),
+    };
+    connection.write(text);
+}
+
+/// A server of 2024-11-05: the stream is at `/sse` and at `/mcp`.
+fn behave_sse(request: &Request, connection: &mut Connection<'_>) {
+    let said = message(request);
+    if request.line.starts_with("GET ") {
+        return connection.stream("event: endpoint\r\ndata: /messages/?session_id=1\r\n\r\n");
+    }
+    if !request.line.contains("/messages/") {
+        return connection.write(respond("405 Method Not Allowed", "", ""));
+    }
+    connection.write(ACCEPTED);
+    let streams = connection.streams();
+    match said["method"].as_str() {
+        Some("initialize") => connection.event_to(streams - 1, format!("data: {}\n\n", begun(request))),
+        Some("hang") => {}
+        _ if said.get("id").is_some() => connection.event_to(streams - 1, format!("data: {}\n\n", called(request))),
+        _ => {}
+    }
+}
+
+fn connect(remote: &Remote, path: &str) -> Client {
+    Client(Process::start(proxy().arg("--debug").arg(remote.url(path))))
+}
+
+/// The methods that a server was asked for, in order.
+fn methods(remote: &Remote) -> Vec<String> {
+    remote.requests().iter().map(|r| if r.line.starts_with("POST ") { method(r) } else { r.line.clone() }).collect()
+}
+
+/// A link and all that came of it.
+struct Linked {
+    sender: Arc<dyn Sender>,
+    got: Arc<Mutex<Vec<Message>>>,
+    reader: Option<JoinHandle<String>>,
+}
+
+fn target(url: &str, protocol: Protocol) -> Arc<Target> {
+    let address = Address {
+        url: url.parse().unwrap(),
+        headers: Vec::new(),
+        transport: Transport::Auto,
+        protocol,
+        certificate: None,
+        auth: Auth::Nothing,
+        verify: Verify::Public,
+        message_limit_bytes: 1 << 20,
+        timeout: Duration::from_secs(5),
+    };
+    Arc::new(Target::new(address).unwrap())
+}
+
+impl Linked {
+    fn to(target: &Arc<Target>, crossing: Crossing) -> Self {
+        let got = Arc::new(Mutex::new(Vec::new()));
+        let delivered = got.clone();
+        let deliver = move |message: Message| delivered.lock().unwrap().push(message);
+        let mut link = remote::link(target.clone(), Arc::new(deliver), Arc::new(|_: &str| ()), 100, crossing);
+        let received = got.clone();
+        let reader = std::thread::spawn(move || {
+            loop {
+                match link.receiver.recv() {
+                    Event::Message(message) => received.lock().unwrap().push(message),
+                    Event::Ended(why) => return why,
+                }
+            }
+        });
+        Self { sender: link.sender, got, reader: Some(reader) }
+    }
+
+    fn send(&self, text: &str) {
+        self.sender.send(&Message::parse(text.as_bytes().to_vec()).unwrap()).unwrap();
+    }
+
+    /// The answer to the request with this id, once it is there.
+    fn answer(&self, id: u32) -> Value {
+        let is_it =
+            |found: &&Message| found.method().is_none() && found.id().is_some_and(|i| i.as_json() == id.to_string());
+        let found = || self.got.lock().unwrap().iter().find(is_it).map(|found| found.text().to_owned());
+        wait_until(&format!("the answer to {id}"), SOON, || found().is_some());
+        serde_json::from_str(&found().unwrap()).unwrap()
+    }
+
+    fn end(mut self) -> String {
+        self.sender.stop();
+        self.reader.take().unwrap().join().unwrap()
+    }
+}
+
+/// Refuses an `initialize`, each time in another way; without a word that would tell what the server speaks, too.
+fn refuse_differently(request: &Request, connection: &mut Connection<'_>, kind: &str) {
+    let id = message(request)["id"].clone();
+    let body = |id: &Value| error("200 OK", id, -32022);
+    match (&*method(request), kind) {
+        ("initialize", "answer") => connection.write(body(&id)),
+        ("initialize", "nobody's") => connection.write(error("400 Bad Request", &Value::Null, -32022)),
+        ("initialize", "header") => connection.write(error("400 Bad Request", &Value::Null, -32020)),
+        ("initialize", "stream") => {
+            let body = body(&id);
+            let text = body.split("\r\n\r\n").nth(1).unwrap();
+            connection.write(format!("{EVENTS}data: {text}\n\n"));
+            connection.close();
+        }
+        ("initialize", "silent") => connection.write(respond("404 Not Found", "", "")),
+        _ => behave_modern(request, connection),
+    }
+}
+
+#[test]
+fn a_legacy_client_of_a_modern_server_is_bridged_however_it_is_refused() {
+    for kind in ["usual", "answer", "nobody's", "header", "stream", "silent"] {
+        let remote = Remote::start(move |request, connection| refuse_differently(request, connection, kind));
+        let mut client = connect(&remote, "/mcp");
+        client.send(BEGIN);
+        let begun = client.line(1);
+        assert_eq!(
+            (&begun["id"], &begun["result"]["protocolVersion"]),
+            (&0.into(), &"2025-06-18".into()),
+            "{kind}: {begun}"
+        );
+        client.send(INITIALIZED);
+        client.send(&ask(1, "tools/call"));
+        assert_eq!(client.line(2)["result"], value!({ "did": "tools/call" }), "{kind}");
+        assert_eq!(client.end(), 2, "nothing of the refusal reaches the client");
+        let mut wanted = vec!["initialize", "server/discover", "tools/call"];
+        if kind == "silent" {
+            wanted.splice(1..1, ["GET /mcp", "server/discover"]);
+        }
+        assert_eq!(methods(&remote), wanted, "{kind}");
+        let call = remote.requests().pop().unwrap();
+        assert_eq!((call.header("mcp-protocol-version"), call.header("mcp-name")), ("2026-07-28", "x"));
+        assert_eq!(call.header("mcp-session-id"), "");
+    }
+}
+
+#[test]
+fn a_modern_client_of_a_legacy_server_is_bridged() {
+    for (path, behave) in
+        [("/mcp", behave_legacy as fn(&Request, &mut Connection<'_>)), ("/mcp", behave_sse), ("/sse", behave_sse)]
+    {
+        let remote = Remote::start(behave);
+        let mut client = connect(&remote, path);
+        client.send(&modern(1, "server/discover", ""));
+        let found = client.line(1);
+        assert_eq!(found["result"]["resultType"], "complete", "{path}: {found} {}", client.0.report());
+        client.send(&modern(2, "tools/call", r#","name":"x""#));
+        let found = client.line(2);
+        assert_eq!((&found["id"], &found["result"]["content"][0]["text"]), (&2.into(), &"hi".into()), "{found}");
+        client.send(&modern(1, "tools/call", r#","name":"x""#));
+        assert_eq!(client.line(3)["id"], 1);
+        assert_eq!(client.end(), 3);
+        let is_taken = |r: &&Request| method(r) == "initialize" && r.line != "POST /mcp";
+        let begun = remote.requests().iter().filter(is_taken).count() + usize::from(remote.streams() == 0);
+        assert_eq!(begun, 1, "one session: {path}: {:?}", methods(&remote));
+        let initialize = remote.posts().into_iter().find(|text| text.contains("initialize")).unwrap();
+        let initialize: Value = serde_json::from_str(&initialize).unwrap();
+        assert_eq!(initialize["params"]["clientInfo"]["name"], "tester");
+        assert!(initialize["params"]["capabilities"].get("elicitation").is_some());
+        for request in remote.requests().iter().filter(|r| method(r) == "tools/call") {
+            assert_eq!(request.header("mcp-method"), "");
+        }
+    }
+}
+
+#[test]
+fn a_modern_first_message_other_than_discover_is_just_sent() {
+    let remote = Remote::start(behave_legacy);
+    let mut client = connect(&remote, "/mcp");
+    client.send(&modern(1, "tools/call", r#","name":"x""#));
+    assert_eq!(client.line(1)["result"]["content"][0]["text"], "hi", "{}", client.0.report());
+    assert_eq!(client.end(), 1);
+    let seen = methods(&remote);
+    assert_eq!(seen[..2], ["tools/call", "initialize"], "{seen:?}");
+    assert_eq!(seen.last().unwrap(), "DELETE /mcp");
+}
+
+#[test]
+fn the_same_era_on_both_sides_costs_nothing() {
+    let remote = Remote::start(behave_legacy);
+    let mut client = connect(&remote, "/mcp");
+    client.send(BEGIN);
+    let _ = client.line(1);
+    client.send(INITIALIZED);
+    client.send(&ask(1, "tools/call"));
+    let _ = client.line(2);
+    client.end();
+    let mut seen = methods(&remote);
+    seen.retain(|line| line != "GET /mcp");
+    assert_eq!(seen, ["initialize", "notifications/initialized", "tools/call", "DELETE /mcp"]);
+    let remote = Remote::start(behave_modern);
+    let link = Linked::to(&target(&remote.url("/mcp"), Protocol::Auto), Crossing::Refused);
+    link.send(&modern(1, "tools/call", r#","name":"x""#));
+    assert_eq!(link.answer(1)["result"]["did"], "tools/call");
+    link.send(&modern(2, "server/discover", ""));
+    let _ = link.answer(2);
+    link.end();
+    assert_eq!(methods(&remote), ["tools/call", "server/discover"]);
+}
+
+#[test]
+fn what_was_found_is_remembered() {
+    let remote = Remote::start(behave_modern);
+    let server = target(&remote.url("/mcp"), Protocol::Auto);
+    for _ in 0..2 {
+        let link = Linked::to(&server, Crossing::Refused);
+        link.send(BEGIN);
+        assert_eq!(link.answer(0)["result"]["protocolVersion"], "2025-06-18");
+        link.end();
+    }
+    assert_eq!(methods(&remote), ["initialize", "server/discover", "server/discover"]);
+    let remote = Remote::start(behave_legacy);
+    let server = target(&remote.url("/mcp"), Protocol::Auto);
+    for _ in 0..2 {
+        let link = Linked::to(&server, Crossing::Allowed);
+        link.send(&modern(1, "tools/call", r#","name":"x""#));
+        assert_eq!(link.answer(1)["result"]["content"][0]["text"], "hi");
+        link.end();
+    }
+    let seen = methods(&remote);
+    let count = |name: &str| seen.iter().filter(|method| *method == name).count();
+    assert_eq!((count("tools/call"), count("initialize"), count("DELETE /mcp")), (3, 2, 2), "{seen:?}");
+}
+
+#[test]
+fn where_no_bridge_is_allowed_a_modern_client_gets_an_error_that_shows_a_legacy_server() {
+    let remote = Remote::start(|request, connection| {
+        if request.line.starts_with("POST /bare") {
+            return connection.write(respond("404 Not Found", "", ""));
+        }
+        behave_legacy(request, connection);
+    });
+    for (path, code) in [("/mcp", -32600), ("/bare", -32601)] {
+        let server = target(&remote.url(path), Protocol::Auto);
+        let link = Linked::to(&server, Crossing::Refused);
+        link.send(&modern(1, "server/discover", ""));
+        assert_eq!(link.answer(1)["error"]["code"], code);
+        let before = remote.requests().len();
+        link.send(&modern(2, "server/discover", ""));
+        assert_eq!(link.answer(2)["error"]["code"], -32601);
+        assert_eq!(remote.requests().len(), before, "it is known");
+        link.end();
+    }
+}
+
+#[test]
+fn a_server_that_takes_the_place_of_one_of_the_other_era_is_found_out() {
+    static LEGACY: AtomicUsize = AtomicUsize::new(0);
+    let remote = Remote::start(|request, connection| match LEGACY.load(Ordering::SeqCst) {
+        0 => behave_modern(request, connection),
+        _ => behave_legacy(request, connection),
+    });
+    let mut client = connect(&remote, "/mcp");
+    client.send(&modern(1, "tools/call", r#","name":"x""#));
+    assert_eq!(client.line(1)["result"]["did"], "tools/call");
+    LEGACY.store(1, Ordering::SeqCst);
+    client.send(&modern(2, "tools/call", r#","name":"x""#));
+    assert_eq!(client.line(2)["result"]["content"][0]["text"], "hi");
+    LEGACY.store(0, Ordering::SeqCst);
+    client.send(&modern(3, "tools/call", r#","name":"x""#));
+    let _ = client.line(3); // the session is lost, which costs this call
+    client.send(&modern(4, "tools/call", r#","name":"x""#));
+    assert_eq!(client.line(4)["result"]["did"], "tools/call", "{}", client.0.report());
+    client.end();
+}
+
+#[test]
+fn a_session_of_a_server_that_was_replaced_begins_again_over_the_bridge() {
+    for forgets in [true, false] {
+        let is_modern = Arc::new(AtomicUsize::new(0));
+        let replaced = is_modern.clone();
+        let remote = Remote::start(move |request, connection| match replaced.load(Ordering::SeqCst) {
+            0 => behave_legacy(request, connection),
+            _ if forgets && request.header("mcp-session-id") == "s" => {
+                connection.write(respond("404 Not Found", "", ""));
+            }
+            _ => behave_modern(request, connection),
+        });
+        let mut client = connect(&remote, "/mcp");
+        client.send(BEGIN);
+        let _ = client.line(1);
+        client.send(INITIALIZED);
+        let _ = remote.wait_for_posts(2);
+        is_modern.store(1, Ordering::SeqCst);
+        client.send(&ask(1, "tools/call"));
+        let _ = client.error(2);
+        client.send(&ask(2, "tools/call"));
+        assert_eq!(client.line(3)["result"], value!({ "did": "tools/call" }), "{}", client.0.report());
+        assert_eq!(client.end(), 3, "the second answer to initialize is not the client's");
+    }
+}
+
+#[test]
+fn a_legacy_server_may_use_the_codes_of_the_modern_era() {
+    let remote = Remote::start(|request, connection| match &*method(request) {
+        "odd" => connection.write(error("400 Bad Request", &message(request)["id"], -32022)),
+        _ => behave_legacy(request, connection),
+    });
+    let mut client = connect(&remote, "/mcp");
+    client.send(BEGIN);
+    let _ = client.line(1);
+    client.send(INITIALIZED);
+    for id in 1..3 {
+        client.send(&ask(id, "odd"));
+        assert_eq!(client.line(id as usize + 1)["error"]["code"], -32022);
+    }
+    client.end();
+    let begun = methods(&remote).iter().filter(|method| *method == "initialize").count();
+    assert_eq!(begun, 2, "the session is begun again once, to see whether the server is another one");
+}
+
+#[test]
+fn what_the_user_says_is_not_found_out() {
+    let (legacy, new) = (Remote::start(behave_legacy), Remote::start(behave_modern));
+    // A legacy client of what is said to be modern.
+    let link = Linked::to(&target(&new.url("/mcp"), Protocol::Modern), Crossing::Refused);
+    link.send(BEGIN);
+    assert_eq!(link.answer(0)["result"]["protocolVersion"], "2025-06-18");
+    link.end();
+    assert_eq!(methods(&new), ["server/discover"]);
+    // A modern client of what is said to be legacy.
+    for (crossing, wanted) in [(Crossing::Refused, vec![]), (Crossing::Allowed, vec!["initialize"])] {
+        let before = legacy.requests().len();
+        let link = Linked::to(&target(&legacy.url("/mcp"), Protocol::Legacy), crossing);
+        link.send(&modern(1, "tools/call", r#","name":"x""#));
+        let found = link.answer(1);
+        assert_eq!(found.get("error").is_some(), crossing == Crossing::Refused, "{found}");
+        link.end();
+        assert_eq!(methods(&legacy)[before..].first().map(String::as_str), wanted.first().copied());
+    }
+    // What is said and wrong is an error.
+    let link = Linked::to(&target(&new.url("/mcp"), Protocol::Legacy), Crossing::Refused);
+    link.send(BEGIN);
+    assert_eq!(link.answer(0)["error"]["code"], -32022);
+    link.end();
+    let link = Linked::to(&target(&legacy.url("/mcp"), Protocol::Modern), Crossing::Allowed);
+    link.send(&modern(1, "tools/call", r#","name":"x""#));
+    assert_eq!(link.answer(1)["error"]["code"], -32600);
+    link.end();
+}
+
+#[test]
+fn a_call_over_the_bridge_is_cancelled() {
+    static CLOSED: AtomicUsize = AtomicUsize::new(0);
+    let remote = Remote::start(|request, connection| {
+        if method(request) == "hang" {
+            connection.wait_for_close();
+            CLOSED.fetch_add(1, Ordering::SeqCst);
+            return;
+        }
+        behave_modern(request, connection);
+    });
+    let mut client = connect(&remote, "/mcp");
+    client.send(BEGIN);
+    let _ = client.line(1);
+    client.send(INITIALIZED);
+    client.send(&ask(1, "hang"));
+    let _ = remote.wait_for_posts(3);
+    client.send(CANCELLED);
+    wait_until("the end of the request", SOON, || CLOSED.load(Ordering::SeqCst) == 1);
+    assert_eq!(client.end(), 1);
+    let remote = Remote::start(behave_legacy);
+    let mut client = connect(&remote, "/mcp");
+    client.send(&modern(1, "hang", ""));
+    wait_until("the call", SOON, || methods(&remote).iter().filter(|method| *method == "hang").count() == 2);
+    client.send(CANCELLED);
+    wait_until("the cancellation", SOON, || methods(&remote).contains(&"notifications/cancelled".to_owned()));
+    assert_eq!(client.end(), 0);
+}
+
+#[test]
+fn notes_of_a_server_tell_whose_they_are() {
+    let remote = Remote::start(|request, connection| match &*method(request) {
+        "tools/call" => {
+            let note = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#;
+            connection.write(format!("{EVENTS}data: {note}\n\ndata: {}\n\n", answer(request, r#""content":[]"#)));
+        }
+        _ => behave_modern(request, connection),
+    });
+    let link = Linked::to(&target(&remote.url("/mcp"), Protocol::Auto), Crossing::Refused);
+    link.send(&modern(7, "tools/call", r#","name":"x""#));
+    let _ = link.answer(7);
+    let related = link.got.lock().unwrap()[0].related().map(|id| id.as_json().to_owned());
+    assert_eq!(related.as_deref(), Some("7"));
+    link.end();
+}
+
+#[test]
+fn a_session_behind_the_bridge_that_is_lost_costs_what_is_open_and_the_next_call_begins_another() {
+    let remote = Remote::start(behave_sse);
+    let mut client = connect(&remote, "/mcp");
+    client.send(&modern(1, "tools/call", r#","name":"x""#));
+    let _ = client.line(1);
+    client.send(&modern(2, "hang", ""));
+    wait_until("the call", SOON, || methods(&remote).iter().filter(|method| *method == "hang").count() == 1);
+    remote.break_streams();
+    assert!(client.error(2).contains("stream"), "{}", client.error(2));
+    client.send(&modern(3, "tools/call", r#","name":"x""#));
+    assert_eq!(client.line(3)["result"]["content"][0]["text"], "hi", "{}", client.0.report());
+    assert_eq!((client.end(), remote.streams()), (3, 2));
+}
+
+#[test]
+fn many_calls_cross_at_once() {
+    const CALLS: u32 = 60;
+    let remote = Remote::start(behave_modern);
+    let mut client = connect(&remote, "/mcp");
+    client.send(BEGIN);
+    let _ = client.line(1);
+    client.send(INITIALIZED);
+    let all: Vec<_> = (1..=CALLS).map(|id| ask(id, "tools/call")).collect();
+    client.send(&all.join("\n"));
+    let mut ids: Vec<_> = (2..CALLS as usize + 2).map(|line| client.line(line)["id"].as_u64().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=u64::from(CALLS)).collect::<Vec<_>>());
+    assert_eq!(client.end(), CALLS as usize + 1);
+}
+
+#[test]
+fn a_server_that_speaks_nothing_is_explained_to_a_modern_client() {
+    let remote = Remote::start(|_, connection| connection.write(respond("404 Not Found", "", "")));
+    let mut client = connect(&remote, "/mcp");
+    for number in 1..3 {
+        let before = remote.requests().len();
+        client.send(&modern(1, "server/discover", ""));
+        let why = client.error(number);
+        assert!(why.contains("speaks neither Streamable HTTP") && why.contains("is the path right?"), "{why}");
+        assert_eq!(methods(&remote)[before..], ["server/discover", "initialize", "GET /mcp"], "nothing is believed");
+    }
+    client.end();
+}
