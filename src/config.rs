@@ -3,13 +3,16 @@
 //! Always: a mistake in the file is found before anything is started, and is told with the file, the server and the
 //! key; a value of the file, which may be a secret, is never shown.
 
+pub mod account;
 mod entry;
 pub mod header;
 mod json;
+pub mod tokens;
 mod variables;
 
 use crate::error::Error;
 use crate::log;
+use crate::protocol::era::Protocol;
 use crate::upstream::auth::Auth;
 use crate::upstream::child::Command;
 use crate::upstream::http::{Remote, Transport, Verify};
@@ -32,6 +35,7 @@ pub struct Server {
 }
 
 /// What a server is.
+#[expect(clippy::large_enum_variant, reason = "there are few of them, and they are hardly ever moved")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A local process.
@@ -48,6 +52,8 @@ pub struct Defaults {
     pub pass_environment: bool,
     /// How a remote server is spoken to.
     pub transport: Transport,
+    /// Which revisions it speaks.
+    pub protocol: Protocol,
     /// Which certificates of a remote server are believed.
     pub verify: Verify,
     /// The longest message (bytes) that is taken from a remote server.
@@ -137,7 +143,9 @@ impl Defaults {
             url: url.parse().map_err(|_| UrlFault::NoUrl)?,
             headers: Vec::new(),
             transport: self.transport,
+            protocol: self.protocol,
             auth: Auth::Nothing,
+            certificate: None,
             verify: self.verify.clone(),
             message_limit_bytes: self.message_limit_bytes,
             timeout: self.timeout,

@@ -1,8 +1,13 @@
 //! The operating system in one small file: signals, process groups, orphans, readiness, randomness.
 //!
-//! The only file with `unsafe` blocks; each says why it is sound. Nothing here keeps state, except the pipe
-//! that the signal handler writes to and the list of our own children.
+//! Only this file and those below it have `unsafe` blocks; each says why it is sound. Nothing here keeps state, except
+//! the pipe that the signal handler writes to and the list of our own children.
 #![allow(unsafe_code)]
+
+mod descriptors;
+pub mod sandbox;
+
+pub use descriptors::{Inherited, inherited_sockets, keep_descriptors, without_permissions};
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -334,6 +339,11 @@ pub fn random_id() -> io::Result<String> {
 /// Those of sendmsg(2); `WouldBlock` when it takes nothing.
 pub fn send_now(socket: BorrowedFd<'_>, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    if let [whole] = parts {
+        // SAFETY: the buffer is as long as is said.
+        let sent = unsafe { libc::send(socket.as_raw_fd(), whole.as_ptr().cast(), whole.len(), flags) };
+        return usize::try_from(sent).map_err(|_| io::Error::last_os_error());
+    }
     // SAFETY: all zeroes is a valid msghdr; `IoSlice` has the layout of iovec, and the parts outlive the call.
     let sent = unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
@@ -398,15 +408,36 @@ pub fn hide_arguments(secrets: &[String]) {
     }
 }
 
+/// Overwrites the value of a variable in our own environment, so that nobody sees it there from here on, no server of
+/// ours either. Where `/proc` does not tell where it is, it stays as it is.
+pub fn hide_variable(name: &str) {
+    let Some((start, length)) = area(50, "/proc/self/environ") else { return };
+    // SAFETY: the kernel says that our environment is there; the area is ours, writable, never freed, and only std
+    // reads it, byte by byte into copies, from the thread that calls this before there are others.
+    let variables = unsafe { std::slice::from_raw_parts_mut(start as *mut u8, length) };
+    for variable in variables.split_mut(|byte| *byte == 0) {
+        if let Some(at) =
+            variable.iter().position(|byte| *byte == b'=').filter(|at| variable[..*at] == *name.as_bytes())
+        {
+            variable[at + 1..].fill(b'*');
+        }
+    }
+}
+
 /// Where the words of our command line are: address and length.
 fn arguments() -> Option<(usize, usize)> {
+    area(48, "/proc/self/cmdline")
+}
+
+/// Where something is that `file` shows, between the addresses in two fields of proc(5), counted from 1.
+fn area(field: usize, file: &str) -> Option<(usize, usize)> {
     let ours = std::fs::read_to_string("/proc/self/stat").ok()?;
-    let fields: Vec<&str> = ours.rsplit_once(") ")?.1.split_whitespace().collect();
-    // Fields 48 and 49 of proc(5), counted from 1; what follows the name in parentheses begins with the third.
-    let (start, end): (usize, usize) = (fields.get(45)?.parse().ok()?, fields.get(46)?.parse().ok()?);
-    // What else stands there must agree, or these are not the words.
+    // What follows the name in parentheses begins with the third.
+    let mut fields = ours.rsplit_once(") ")?.1.split_whitespace().skip(field - 3);
+    let (start, end): (usize, usize) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    // What else stands there must agree, or this is not the place.
     let length = end.checked_sub(start).filter(|length| start != 0 && *length > 0)?;
-    (std::fs::read("/proc/self/cmdline").ok()?.len() == length).then_some((start, length))
+    (std::fs::read(file).ok()?.len() == length).then_some((start, length))
 }
 
 /// After `idle` without a byte the kernel asks the peer whether it is still there, three times at most ten seconds apart,

@@ -318,3 +318,13 @@ fn large_messages_and_a_lost_session_pass_through_tls_and_a_tunnel() {
     process.close_stdin();
     assert_eq!(process.finish(SOON).code(), Some(0));
 }
+
+#[test]
+fn an_endpoint_of_another_origin_gets_nothing() {
+    let other = Remote::mcp();
+    let to = other.url("/messages/");
+    let remote = Remote::start(move |_, connection| connection.stream(&format!("event: endpoint\ndata: {to}\n\n")));
+    let told = outcome(&connect(&remote.url("/sse"), &["--transport", "sse"], &[]));
+    assert!(told.contains("names an endpoint of another origin"), "{told}");
+    assert!(other.requests().is_empty() && other.connections() == 0);
+}

@@ -4,6 +4,7 @@ use super::json::Json;
 use super::variables::expand;
 use super::{Defaults, Environment, Target, header, is_url};
 use crate::log;
+use crate::upstream::certificate::Certificate;
 use crate::upstream::child::Command;
 use crate::upstream::http::{Remote, Transport};
 use std::ffi::{OsStr, OsString};
@@ -95,6 +96,7 @@ impl<'a> Entry<'a> {
         }
         let mut remote = defaults.remote(url).map_err(|fault| fault.explain(key, "'headers'"))?;
         remote.transport = transport.unwrap_or(remote.transport);
+        remote.certificate = self.certificate()?;
         for (name, value) in self.pairs("headers")? {
             let name = name.trim();
             let not_a_name = || format!("'headers': '{}' is not the name of a header", log::shortened(name.as_bytes()));
@@ -110,6 +112,19 @@ impl<'a> Entry<'a> {
             remote.headers.push((name.parse().map_err(|_| not_a_name())?, value));
         }
         Ok(remote)
+    }
+
+    /// The certificate that proves who we are. Half of it, or a broken one, is a mistake.
+    fn certificate(&mut self) -> Result<Option<Certificate>, String> {
+        let (chain, key) = match (self.text("clientCert")?, self.text("clientKey")?) {
+            (None, None) => return Ok(None),
+            (Some(chain), Some(key)) => (chain, key),
+            (Some(_), None) => return Err("'clientCert' needs 'clientKey' too".to_owned()),
+            (None, Some(_)) => return Err("'clientKey' needs 'clientCert' too".to_owned()),
+        };
+        let certificate = Certificate { chain: chain.into(), key: key.into() };
+        certificate.check().map_err(|fault| format!("'clientCert': {fault}"))?;
+        Ok(Some(certificate))
     }
 
     /// The address, the key under which it stands, and the transport that this key tells.

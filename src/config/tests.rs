@@ -9,6 +9,7 @@ fn defaults() -> Defaults {
     Defaults {
         pass_environment: false,
         transport: Transport::Auto,
+        protocol: Protocol::Auto,
         verify: Verify::Public,
         message_limit_bytes: 7,
         timeout: Duration::from_secs(8),
@@ -252,6 +253,7 @@ fn servers_get_the_defaults_of_the_command_line() {
     let defaults = Defaults {
         pass_environment: true,
         transport: Transport::Sse,
+        protocol: Protocol::Auto,
         verify: Verify::Nothing,
         message_limit_bytes: 1,
         timeout: Duration::from_secs(2),

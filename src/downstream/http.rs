@@ -5,11 +5,13 @@
 
 use super::listener::{Guard, Limits};
 use super::outgoing::Outgoing;
+use super::socket::Socket;
 use crate::protocol::head::{self, Body, Framing, Head, Known};
 use crate::protocol::http::Refusal;
+use crate::protocol::network::Peer;
 use crate::system::Waker;
 use std::io::{self, Read};
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq_proto::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -20,7 +22,7 @@ use ureq_proto::server::{
 
 /// One connection of a client.
 pub struct Connection {
-    socket: Arc<TcpStream>,
+    socket: Arc<Socket>,
     limits: Arc<Limits>,
     buffer: Buffer,
     fresh: bool,
@@ -28,6 +30,8 @@ pub struct Connection {
     read_timeout: Duration,
     waker: Option<Arc<Waker>>,
     outgoing: Arc<Outgoing>,
+    /// Its socket did not take all of an answer once: its thread waits for more than input from then on.
+    pub polls: bool,
     /// The last request's head, which the next one's is likely to be like.
     known: Option<Known>,
     _guard: Guard,
@@ -88,6 +92,17 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
+/// What a wait for the next request gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// Some of it; it is kept for [`Connection::next_head`].
+    Input,
+    /// The client will send nothing more, or is gone.
+    End,
+    /// Nothing within the limit, or a signal came.
+    Nothing,
+}
+
 /// What ended a request before it was whole.
 #[derive(Debug)]
 pub enum Broken {
@@ -141,10 +156,8 @@ impl Connection {
     ///
     /// # Errors
     /// The connection is broken already.
-    pub fn new(socket: Arc<TcpStream>, limits: Arc<Limits>, guard: Guard) -> io::Result<Self> {
-        socket.set_nonblocking(false)?; // some systems hand the listener's flag on
-        socket.set_nodelay(true)?;
-        socket.set_write_timeout(Some(limits.body_timeout))?;
+    pub fn new(socket: Arc<Socket>, limits: Arc<Limits>, guard: Guard) -> io::Result<Self> {
+        socket.prepare(limits.body_timeout)?;
         let outgoing = Arc::new(Outgoing::new(socket.clone()));
         Ok(Self {
             socket,
@@ -154,6 +167,7 @@ impl Connection {
             read_timeout: Duration::ZERO,
             waker: None,
             outgoing,
+            polls: false,
             known: None,
             _guard: guard,
         })
@@ -333,7 +347,7 @@ impl Connection {
 
     /// The socket, for a stream on it.
     #[must_use]
-    pub fn socket(&self) -> Arc<TcpStream> {
+    pub fn socket(&self) -> Arc<Socket> {
         self.socket.clone()
     }
 
@@ -362,10 +376,10 @@ impl Connection {
         !self.buffer.left().is_empty()
     }
 
-    /// The address of the client.
+    /// Who the client is.
     #[must_use]
-    pub fn peer(&self) -> Option<IpAddr> {
-        self.socket.peer_addr().ok().map(|address| address.ip())
+    pub fn peer(&self) -> Peer {
+        self.socket.peer()
     }
 
     /// Reads once into the buffer; says whether anything came within the limit.
@@ -382,6 +396,23 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Ok(_) | Err(_) => return Err(Broken::Gone),
             }
+        }
+    }
+
+    /// Waits for the next request while the last one is being answered.
+    pub fn receive(&mut self, limit: Duration) -> Received {
+        if self.set_read_timeout(limit).is_err() {
+            return Received::End;
+        }
+        match (&*self.socket).read(self.buffer.room(HEAD_PIECE_BYTES)) {
+            Ok(read @ 1..) => {
+                self.buffer.filled += read;
+                Received::Input
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
+                Received::Nothing
+            }
+            Ok(_) | Err(_) => Received::End,
         }
     }
 

@@ -3,14 +3,16 @@
 //! The accept loop goes on whatever a single connection does, and while descriptors or threads run out. Every
 //! connection's thread is joined, by the loop when it has ended or by [`Closed::end`].
 
+use super::door::Door;
 use super::http::Connection;
+use super::socket::Socket;
 use crate::error::Error;
 use crate::log;
 use crate::protocol::http::Refusal;
 use crate::system::{self, Poll, Waker};
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,24 +50,6 @@ const STACK_BYTES: usize = 256 << 10;
 /// How long connections may take to write what they have, at the end.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Opens the sockets to listen on. `localhost` means both loopback families.
-///
-/// # Errors
-/// The address is not one, not ours, or taken.
-pub fn bind(host: &str, port: u16) -> Result<Vec<TcpListener>, Error> {
-    let explain =
-        |error: &io::Error| Error::Failed(format!("cannot listen on '{host}' port {port}: {}", log::cause(error)));
-    if host.eq_ignore_ascii_case("localhost") {
-        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|e| explain(&e))?;
-        let port = first.local_addr().map_err(|e| explain(&e))?.port();
-        // A machine without IPv6 has only the first.
-        return Ok([first].into_iter().chain(TcpListener::bind((Ipv6Addr::LOCALHOST, port))).collect());
-    }
-    let name = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    let addresses: Vec<SocketAddr> = (name, port).to_socket_addrs().map_err(|e| explain(&e))?.collect();
-    TcpListener::bind(&addresses[..]).map(|socket| vec![socket]).map_err(|e| explain(&e))
-}
-
 /// A running listener.
 pub struct Listener {
     shared: Arc<Shared>,
@@ -83,7 +67,7 @@ struct Shared {
 #[derive(Default)]
 struct Open {
     next: u64,
-    sockets: HashMap<u64, Arc<TcpStream>>,
+    sockets: HashMap<u64, Arc<Socket>>,
 }
 
 impl Shared {
@@ -111,13 +95,13 @@ impl Listener {
     /// # Errors
     /// No thread or descriptor is left.
     pub fn start(
-        sockets: Vec<TcpListener>,
+        doors: Vec<Door>,
         limits: Limits,
         serve: impl Fn(Connection) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let explain = |error: io::Error| Error::Failed(format!("cannot listen: {}", log::cause(&error)));
-        for socket in &sockets {
-            socket.set_nonblocking(true).map_err(explain)?;
+        for door in &doors {
+            door.set_nonblocking().map_err(explain)?;
         }
         let waker = Waker::new().map_err(explain)?;
         let (limits, serve) = (Arc::new(limits), Box::new(serve));
@@ -125,7 +109,7 @@ impl Listener {
         let (ending, ended) = channel();
         let accepting = {
             let shared = shared.clone();
-            let accept = move || accept(&sockets, &shared, &ending);
+            let accept = move || accept(&doors, &shared, &ending);
             thread::Builder::new().name("accept".into()).spawn(accept).map_err(explain)?
         };
         Ok(Self { shared, accepting, ended })
@@ -166,11 +150,11 @@ impl Closed {
 }
 
 /// The accept loop; gives the threads that were still running at its end.
-fn accept(sockets: &[TcpListener], shared: &Arc<Shared>, ending: &Sender<()>) -> Vec<JoinHandle<()>> {
+fn accept(doors: &[Door], shared: &Arc<Shared>, ending: &Sender<()>) -> Vec<JoinHandle<()>> {
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     let mut tired = false;
     loop {
-        let mut polls: Vec<Poll<'_>> = sockets.iter().map(|socket| Poll::readable(socket.as_fd())).collect();
+        let mut polls: Vec<Poll<'_>> = doors.iter().map(|door| Poll::readable(door.as_fd())).collect();
         polls.push(Poll::readable(shared.waker.as_fd()));
         let ready = system::poll(&mut polls, None).is_ok();
         if polls.pop().is_some_and(|waker| waker.is_readable()) {
@@ -178,8 +162,8 @@ fn accept(sockets: &[TcpListener], shared: &Arc<Shared>, ending: &Sender<()>) ->
         }
         threads = join_ended(threads);
         let was_tired = std::mem::replace(&mut tired, !ready);
-        for (socket, _) in sockets.iter().zip(polls).filter(|(_, poll)| poll.is_readable()) {
-            let accepted = socket.accept().and_then(|(socket, _)| spawn(socket, shared, ending));
+        for (door, _) in doors.iter().zip(polls).filter(|(_, poll)| poll.is_readable()) {
+            let accepted = door.accept().and_then(|socket| spawn(socket, shared, ending));
             match accepted {
                 Ok(thread) => threads.extend(thread),
                 Err(error) if is_the_peers_fault(&error) => {}
@@ -211,7 +195,7 @@ fn join_ended(threads: Vec<JoinHandle<()>>) -> Vec<JoinHandle<()>> {
     running
 }
 
-fn spawn(socket: TcpStream, shared: &Arc<Shared>, ending: &Sender<()>) -> io::Result<Option<JoinHandle<()>>> {
+fn spawn(socket: Socket, shared: &Arc<Shared>, ending: &Sender<()>) -> io::Result<Option<JoinHandle<()>>> {
     let socket = Arc::new(socket);
     let (number, count) = {
         let mut open = shared.open();

@@ -1,7 +1,9 @@
 //! Towards the client: HTTP connections and the event streams on them, our own stdin and stdout.
 
+pub mod door;
 pub mod http;
 pub mod listener;
 mod outgoing;
+pub mod socket;
 pub mod stdio;
 pub mod stream;

@@ -1,22 +1,53 @@
-//! A range of IP addresses, as in `10.0.0.0/8`: one address and how many of its first bits count.
+//! Who is at the other end of a connection, and whether it is one of those that are named: a range of IP addresses, as
+//! in `10.0.0.0/8` (one address and how many of its first bits count), or whoever comes through a Unix socket.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// A range of addresses.
+/// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    bits: u32,
+pub enum Peer {
+    /// Somebody with an address.
+    Address(IpAddr),
+    /// Somebody on this machine who may open our Unix socket.
+    Unix,
+    /// It is not there any more.
+    Gone,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Unix => f.write_str("a Unix socket"),
+            Self::Gone => f.write_str("somebody who has gone"),
+        }
+    }
+}
+
+/// A range of addresses, or all that comes through Unix sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network(Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Range { address: IpAddr, bits: u32 },
+    Unix,
 }
 
 impl Network {
     /// Whether `peer` is in it. An IPv4 peer of a socket of both families counts as what it is.
     #[must_use]
-    pub fn contains(&self, peer: IpAddr) -> bool {
-        match (self.address, peer.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(peer)) => (own.to_bits() ^ peer.to_bits()).leading_zeros() >= self.bits,
-            (IpAddr::V6(own), IpAddr::V6(peer)) => (own.to_bits() ^ peer.to_bits()).leading_zeros() >= self.bits,
+    pub fn contains(&self, peer: Peer) -> bool {
+        let (address, bits, peer) = match (self.0, peer) {
+            (Kind::Range { address, bits }, Peer::Address(peer)) => (address, bits, peer),
+            (Kind::Unix, Peer::Unix) => return true,
+            _ => return false,
+        };
+        match (address, peer.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(peer)) => (own.to_bits() ^ peer.to_bits()).leading_zeros() >= bits,
+            (IpAddr::V6(own), IpAddr::V6(peer)) => (own.to_bits() ^ peer.to_bits()).leading_zeros() >= bits,
             _ => false,
         }
     }
@@ -25,8 +56,11 @@ impl Network {
 impl FromStr for Network {
     type Err = ();
 
-    /// An address alone, or with a slash and the number of bits.
+    /// An address alone, or with a slash and the number of bits; or `unix`.
     fn from_str(text: &str) -> Result<Self, ()> {
+        if text == "unix" {
+            return Ok(Self(Kind::Unix));
+        }
         let (address, bits) = match text.split_once('/') {
             Some((address, bits)) => (address, Some(bits)),
             None => (text, None),
@@ -34,7 +68,7 @@ impl FromStr for Network {
         let address: IpAddr = address.parse().map_err(|_| ())?;
         let all = if address.is_ipv4() { 32 } else { 128 };
         let bits = bits.map_or(Ok(all), str::parse).map_err(|_| ())?;
-        if bits > all { Err(()) } else { Ok(Self { address, bits }) }
+        if bits > all { Err(()) } else { Ok(Self(Kind::Range { address, bits })) }
     }
 }
 
@@ -60,9 +94,25 @@ mod tests {
             ("::/0", "fe00::1", true),
         ] {
             let network: Network = network.parse().unwrap();
-            assert_eq!(network.contains(peer.parse().unwrap()), wanted, "{network:?} {peer}");
+            assert_eq!(network.contains(Peer::Address(peer.parse().unwrap())), wanted, "{network:?} {peer}");
+            assert!(!network.contains(Peer::Unix) && !network.contains(Peer::Gone));
         }
-        for wrong in ["", "host", "10.0.0", "10.0.0.0/33", "::/129", "::/", "10.0.0.0/-1", "10.0.0.0/8/8", "[::1]"] {
+        let unix: Network = "unix".parse().unwrap();
+        assert!(unix.contains(Peer::Unix) && !unix.contains(Peer::Gone));
+        assert!(!unix.contains(Peer::Address("127.0.0.1".parse().unwrap())));
+        for wrong in [
+            "",
+            "host",
+            "Unix",
+            "unix/8",
+            "10.0.0",
+            "10.0.0.0/33",
+            "::/129",
+            "::/",
+            "10.0.0.0/-1",
+            "10.0.0.0/8/8",
+            "[::1]",
+        ] {
             assert!(wrong.parse::<Network>().is_err(), "{wrong}");
         }
     }

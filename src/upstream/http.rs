@@ -5,22 +5,29 @@
 
 use super::agent::{Agent, USER_AGENT};
 use super::auth::{Auth, Credentials, Proof};
+use super::certificate::Certificate;
 use super::dial::{Dialer, SharedTls};
 use super::exchange::Ways;
 use super::oauth;
 use super::waits::Waits;
 use crate::error::Error;
 use crate::log::{self, Secret};
+use crate::protocol::era::{Era, Eras, Protocol, Way};
+use crate::protocol::modern::params::Schemas;
 use crate::protocol::proxy;
 use crate::protocol::uri::{self, Origin};
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
 use ureq::{Proxy, Timeout};
+
+/// Tools that the user is warned of.
+const WARNINGS: usize = 1000;
 
 /// How a remote server is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,8 +50,12 @@ pub struct Remote {
     pub headers: Vec<(HeaderName, Secret)>,
     /// How it is spoken to.
     pub transport: Transport,
+    /// Which era of the protocol it speaks.
+    pub protocol: Protocol,
     /// What proves to it who we are.
     pub auth: Auth,
+    /// The certificate that proves who we are, to its origin alone.
+    pub certificate: Option<Certificate>,
     /// Which certificates are believed.
     pub verify: Verify,
     /// The longest message (bytes) that is taken from it.
@@ -70,11 +81,25 @@ pub struct Client {
     remote: Remote,
     origin: Origin,
     headers: HeaderMap,
-    tls: TlsConfig,
-    shared_tls: SharedTls,
+    /// How connections to the origin that the user named are encrypted, and those to others.
+    own: Tls,
+    others: Tls,
     proof: Proof,
     /// What the server turned out to speak.
     found: Mutex<Transport>,
+    /// Which eras it turned out to speak.
+    eras: Mutex<Eras>,
+    /// Which parameters of its tools go into headers.
+    schemas: Mutex<Schemas>,
+    /// What the user was told of its tools.
+    told: Mutex<BTreeSet<String>>,
+}
+
+/// How connections are encrypted, and what they have in common.
+#[derive(Clone)]
+struct Tls {
+    config: TlsConfig,
+    shared: SharedTls,
 }
 
 /// An agent and what its errors say about the way that it takes.
@@ -95,7 +120,11 @@ impl Client {
         let wrong = || Error::Usage(format!("'{}' is not an http or https address", log::address(&url)));
         let origin = Origin::of(&url).ok_or_else(wrong)?;
         let headers = own_headers(&remote.headers)?;
-        let tls = tls_config(&remote.verify)?;
+        let others = Tls { config: tls_config(&remote.verify, None)?, shared: SharedTls::default() };
+        let own = match &remote.certificate {
+            None => others.clone(),
+            proof => Tls { config: tls_config(&remote.verify, proof.as_ref())?, shared: SharedTls::default() },
+        };
         if remote.verify == Verify::Nothing {
             log::warning(format_args!("certificates are not checked: anybody in between can read and change all"));
         }
@@ -105,8 +134,9 @@ impl Client {
             oauth::warn_of_clear_text(&credentials.token_url);
         }
         let proof = Proof::new(auth);
-        let found = Mutex::new(remote.transport);
-        Ok(Self { remote, origin, headers, tls, shared_tls: SharedTls::default(), proof, found })
+        let (found, eras) = (Mutex::new(remote.transport), Mutex::new(Eras::new(remote.protocol)));
+        let (schemas, told) = (Mutex::default(), Mutex::default());
+        Ok(Self { remote, origin, headers, own, others, proof, found, eras, schemas, told })
     }
 
     /// What the server is known to speak: what the user said, or what it turned out to.
@@ -118,6 +148,33 @@ impl Client {
     /// The server turned out to speak this; the next connection begins with it.
     pub fn found(&self, transport: Transport) {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = transport;
+    }
+
+    /// How the clients of an era get to the server, as far as it is known.
+    #[must_use]
+    pub fn way(&self, era: Era) -> Way {
+        self.eras().way(era)
+    }
+
+    /// What is known of the eras that the server speaks.
+    pub fn eras(&self) -> MutexGuard<'_, Eras> {
+        self.eras.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the tools of the server.
+    pub fn schemas(&self) -> MutexGuard<'_, Schemas> {
+        self.schemas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Warns of one of its tools, once; of very many, not of all.
+    pub fn warn_of_tool(&self, tool: &str, reason: &str) {
+        let tool = log::shortened(tool.as_bytes());
+        let warning =
+            format!("the tool '{tool}' of '{}' is left out: {reason}", log::address(&self.remote.url.to_string()));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < WARNINGS && told.insert(warning.clone()) {
+            log::warning(format_args!("{warning}"));
+        }
     }
 
     /// What the user said.
@@ -204,15 +261,21 @@ impl Client {
         let chosen = chosen_proxy(url);
         let shown = chosen.as_deref().map(log::address);
         let proxy = chosen.as_deref().map(usable_proxy).transpose()?;
+        let is_own = is_same_origin(url, &self.remote.url);
+        let tls = if is_own { &self.own } else { &self.others };
+        let is_encrypted = |proxy: &Proxy| proxy.uri().scheme_str() == Some("https");
+        if is_own && self.remote.certificate.is_some() && proxy.as_ref().is_some_and(is_encrypted) {
+            return Err("a client certificate would go to the https proxy of the environment, not to the server".into());
+        }
         // A proxy is asked for a tunnel where secrets pass through it, or its own are wanted; else it gets whole
         // addresses, since many allow tunnels to port 443 only.
         let plain = |p: &Proxy| p.uri().scheme_str() == Some("http") && p.username().is_none();
         let forwards = url.scheme_str() == Some("http") && proxy.as_ref().is_some_and(plain);
         let (forward, tunnel) = if forwards { (proxy, None) } else { (None, proxy) };
         let config =
-            ureq::Agent::config_builder().proxy(tunnel).tls_config(self.tls.clone()).user_agent(USER_AGENT).build();
+            ureq::Agent::config_builder().proxy(tunnel).tls_config(tls.config.clone()).user_agent(USER_AGENT).build();
         let dialer = Dialer::new(waits.clone(), forward.map(|proxy| proxy.uri().clone()));
-        let connector = ().chain(ConnectProxyConnector::default()).chain(dialer).chain(self.shared_tls.clone());
+        let connector = ().chain(ConnectProxyConnector::default()).chain(dialer).chain(tls.shared.clone());
         Ok(Route { agent: Agent::new(config, connector, self.remote.timeout, timeout), proxy: shown })
     }
 }
@@ -305,8 +368,9 @@ fn own_headers(given: &[(HeaderName, Secret)]) -> Result<HeaderMap, Error> {
     Ok(headers)
 }
 
-fn tls_config(verify: &Verify) -> Result<TlsConfig, Error> {
-    let builder = TlsConfig::builder();
+fn tls_config(verify: &Verify, proof: Option<&Certificate>) -> Result<TlsConfig, Error> {
+    let unusable = |fault: String| Error::Usage(format!("the client certificate: {fault}"));
+    let builder = TlsConfig::builder().client_cert(proof.map(Certificate::usable).transpose().map_err(unusable)?);
     Ok(match verify {
         Verify::Public => builder.build(),
         Verify::Nothing => builder.disable_verification(true).build(),
