@@ -7,10 +7,14 @@
 //! ```
 //!
 //! Each session has a server process of its own, and one more, the spare, is started ahead for the next session; or all
-//! sessions share one. `accept`, `connection` and `server` threads are joined at the end; `signals` is stuck in a read of
-//! the signal pipe, which nobody closes.
+//! sessions share one. `accept`, `connection` and `server` threads are joined at the end, `answer` threads (which write
+//! what a socket did not take) by their connection's; `signals` is stuck in a read of the signal pipe, which nobody
+//! closes.
 
+mod doors;
+mod gate;
 mod house;
+mod modern;
 mod offer;
 mod requests;
 mod server;
@@ -18,15 +22,19 @@ mod session;
 mod shared;
 mod status;
 
+use crate::config::tokens::TokenFile;
 use crate::config::{self, Server};
-use crate::downstream::listener::{self, Limits, Listener};
+use crate::downstream::door::{self, Address, Door, Rights};
+use crate::downstream::listener::{Limits, Listener};
 use crate::error::Error;
 use crate::log;
-use crate::protocol::http::Rules;
+use crate::protocol::access::Tokens;
+use crate::protocol::era::Protocol;
 use crate::protocol::network::Network;
-use crate::system::{self, Signal};
+use crate::restrict::{self, Wish};
+use crate::system::{self, Signal, Signals};
 use house::House;
-use std::net::SocketAddr;
+use session::Session;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -47,10 +55,24 @@ pub enum Sharing {
 /// What the command line says about this mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// The address to listen on; `localhost` means both loopback families.
-    pub host: String,
-    /// The port to listen on; 0 takes any free one.
-    pub port: u16,
+    /// Where to listen.
+    pub listen: Vec<Address>,
+    /// Who may open our Unix sockets.
+    pub rights: Rights,
+    /// How many sockets whoever started us has opened for us.
+    pub inherited: usize,
+    /// The tokens that clients must bring, if they must.
+    pub tokens: Option<Tokens>,
+    /// The file in which they stand, to read again.
+    pub token_file: Option<TokenFile>,
+    /// Where clients get tokens.
+    pub auth_servers: Vec<String>,
+    /// Scheme and host under which clients reach us, where what they send does not tell.
+    pub public_url: Option<String>,
+    /// Further names that `Host` may have.
+    pub allow_hosts: Vec<String>,
+    /// What is given up after the start.
+    pub restrict: Wish,
     /// What is offered at the start: the server at the top if there is one, those of the command line, those of the
     /// file.
     pub servers: Vec<Server>,
@@ -79,6 +101,18 @@ pub struct Options {
     pub open_requests: usize,
     /// How long a server may take to end before it is killed.
     pub stop_timeout: Duration,
+    /// Which era clients may speak.
+    pub client_protocol: Protocol,
+    /// Which era the servers speak.
+    pub server_protocol: Protocol,
+    /// Links to one legacy server that may be busy at the same time with calls of modern clients that can do the same.
+    pub links: usize,
+    /// Calls of one link that may wait for their client's input at the same time.
+    pub inputs: usize,
+    /// Bytes that are kept of them.
+    pub input_bytes: usize,
+    /// How long such a call waits.
+    pub input_timeout: Duration,
     /// What one connection may cost.
     pub limits: Limits,
 }
@@ -87,7 +121,7 @@ pub struct Options {
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Idle sessions and servers that are due are looked for at least as often as this, and at most.
 const LOOK: Duration = Duration::from_mins(1);
-const SHORTEST_LOOK: Duration = Duration::from_millis(20);
+const SHORTEST_LOOK: Duration = Duration::from_millis(5);
 /// A server's thread parses messages and writes them; it needs little.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -96,6 +130,8 @@ enum Notice {
     Stop(i32),
     /// A server has ended, or did not start.
     Changed,
+    /// This session's server speaks modern revisions only.
+    Cross(Arc<Session>),
 }
 
 /// Serves until a signal stops it; gives the exit status.
@@ -103,21 +139,18 @@ enum Notice {
 /// # Errors
 /// The address cannot be listened on, or the only command cannot be started.
 pub fn run(options: Options) -> Result<u8, Error> {
+    system::keep_descriptors();
+    let doors = door::open(&options.listen, options.rights, options.inherited)?;
+    let signals = system::signals().map_err(cannot_watch)?;
+    restrict::give_up(options.restrict, &doors::needs(&options, &doors))?;
     let (notices, inbox) = mpsc::channel();
-    watch_signals(notices.clone())?;
+    watch_signals(signals, notices.clone())?;
     system::adopt_orphans();
     system::raise_descriptor_limit();
-    let sockets = listener::bind(&options.host, options.port)?;
-    let addresses: Vec<_> = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+    let shown: Vec<_> = doors.iter().map(Door::shown).collect();
     let (limits, stop_timeout) = (options.limits.clone(), options.stop_timeout);
-    let rules = Rules {
-        loopback: addresses.iter().all(|address| address.ip().is_loopback()),
-        allow_origins: options.allow_origins.clone(),
-        expose_headers: options.expose_headers.clone(),
-        base_path: options.base_path.clone(),
-        trusted_proxies: options.trusted_proxies.clone(),
-        stateless: options.sharing == Sharing::Stateless,
-    };
+    let rules = doors::rules(&options, &doors);
+    doors::warn_of_strangers(&options, &doors);
     let house = House::new(options, rules, notices);
     let end_at_once = |house: &House| {
         house.kill_servers();
@@ -126,23 +159,14 @@ pub fn run(options: Options) -> Result<u8, Error> {
     house.offer(&house.options.servers).inspect_err(|_| end_at_once(&house))?;
     let listener = {
         let house = house.clone();
-        Listener::start(sockets, limits, move |connection| house.serve(connection))
+        Listener::start(doors, limits, move |connection| house.serve(connection))
     };
     let listener = listener.inspect_err(|_| end_at_once(&house))?;
-    for address in addresses {
-        announce(&house, &address);
+    for door in shown {
+        doors::announce(&house, &door);
     }
     keep_house(&house, &inbox);
     Ok(stop(&house, listener, &inbox, stop_timeout + KILL_TIMEOUT))
-}
-
-/// Says where the servers are.
-fn announce(house: &House, address: &SocketAddr) {
-    let base = &house.options.base_path;
-    for offer in &house.state().offers {
-        let path = offer.server.name.as_ref().map_or_else(String::new, |name| format!("/servers/{name}"));
-        log::info(format_args!("listening on http://{address}{base}{path}/sse and http://{address}{base}{path}/mcp"));
-    }
 }
 
 /// Sees to what is due, until we are stopped.
@@ -153,10 +177,20 @@ fn keep_house(house: &Arc<House>, inbox: &mpsc::Receiver<Notice>) {
         let now = Instant::now();
         let idle = house.end_idle_sessions(now);
         let due = house.look_after_offers(now);
-        let next = idle.into_iter().chain(due).min().map_or(look, |next| next.saturating_duration_since(now).min(look));
+        let old = house.look_after_links(now);
+        let next = idle
+            .into_iter()
+            .chain(due)
+            .chain(old)
+            .min()
+            .map_or(look, |next| next.saturating_duration_since(now).min(look));
         match inbox.recv_timeout(next.max(SHORTEST_LOOK)) {
-            Ok(Notice::Stop(libc::SIGHUP)) if house.options.config.is_some() => reload(house),
+            Ok(Notice::Stop(libc::SIGHUP)) if house.options.config.is_some() || house.gate.can_reload() => {
+                house.gate.reload();
+                reload(house);
+            }
             Ok(Notice::Stop(_)) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(Notice::Cross(session)) => house.cross(&session),
             Ok(Notice::Changed) | Err(RecvTimeoutError::Timeout) => {}
         }
     }
@@ -172,9 +206,7 @@ fn reload(house: &Arc<House>) {
 }
 
 /// The signals' own thread: orphans are waited for here, the rest is the main thread's.
-fn watch_signals(notices: mpsc::Sender<Notice>) -> Result<(), Error> {
-    let explain = |error: std::io::Error| Error::Failed(format!("cannot catch signals: {}", log::cause(&error)));
-    let mut signals = system::signals().map_err(explain)?;
+fn watch_signals(mut signals: Signals, notices: mpsc::Sender<Notice>) -> Result<(), Error> {
     let watch = move || {
         loop {
             match signals.wait(None) {
@@ -184,7 +216,12 @@ fn watch_signals(notices: mpsc::Sender<Notice>) -> Result<(), Error> {
             }
         }
     };
-    thread::Builder::new().name("signals".into()).stack_size(STACK_BYTES).spawn(watch).map(drop).map_err(explain)
+    thread::Builder::new().name("signals".into()).stack_size(STACK_BYTES).spawn(watch).map(drop).map_err(cannot_watch)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
+fn cannot_watch(error: std::io::Error) -> Error {
+    Error::Failed(format!("cannot catch signals: {}", log::cause(&error)))
 }
 
 /// Stops everything, top to bottom, in bounded time; a second signal skips the waits. Gives the exit status.
@@ -200,7 +237,7 @@ fn stop(house: &House, listener: Listener, inbox: &mpsc::Receiver<Notice>, limit
                 status = u8::try_from(128 + number).unwrap_or(1);
                 house.kill_servers();
             }
-            Ok(Notice::Changed) => {}
+            Ok(Notice::Changed | Notice::Cross(_)) => {}
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
         }
     }

@@ -260,7 +260,7 @@ fn request_lines_and_versions() {
 #[test]
 fn hosts_and_origins() {
     let mut house = House::start(&["--allow-origin", "http://page.example"]);
-    let host = "403 close -32600 the Host is not one of this machine's own names";
+    let host = "403 close -32600 the Host is not one of this machine's own names; --allow-host allows one";
     let origin = "403 close -32600 the Origin is not allowed; --allow-origin allows one";
     let page = "access-control-allow-origin: http://page.example, \
                 access-control-expose-headers: Mcp-Session-Id, vary: origin";

@@ -5,6 +5,7 @@
 //! Always: a path is compared as it is; nothing is decoded, normalised or redirected.
 
 mod accept;
+pub mod resource;
 mod revision;
 mod rules;
 
@@ -43,6 +44,8 @@ pub enum Action {
         takes_json: bool,
         /// The answer may be an event stream. At least one of the two holds.
         takes_events: bool,
+        /// What the head says of the body, where it says what only modern clients do.
+        mirrored: Option<Box<Mirrored>>,
     },
     /// Streamable HTTP: a stream for what belongs to no request, or the rest of one that was lost.
     Listen {
@@ -57,6 +60,8 @@ pub enum Action {
     EndSession {
         /// The session that ends.
         session: String,
+        /// What `MCP-Protocol-Version` says.
+        revision: Option<Revision>,
     },
     /// A browser asks whether its page may ask.
     Preflight,
@@ -66,6 +71,26 @@ pub enum Action {
     Health,
     /// How we are, in numbers.
     Metrics,
+    /// What a client must know to get a token.
+    Resource,
+}
+
+/// What the head of a modern POST says of its body (MCP 2026-07-28, `basic/transports/streamable-http`, "Request
+/// Metadata"), as it says it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mirrored {
+    /// `MCP-Protocol-Version`.
+    pub version: Option<String>,
+    /// `Mcp-Method`.
+    pub method: Option<String>,
+    /// `Mcp-Name`.
+    pub name: Option<String>,
+    /// `Mcp-Param-…`, with the whole name in lower case.
+    pub params: Vec<(String, String)>,
+    /// What a legacy client is told of its `MCP-Protocol-Version`, where that is no revision.
+    pub refusal: Option<Refusal>,
+    /// One of these is there twice, or is not visible ASCII.
+    pub malformed: Option<String>,
 }
 
 /// Why a request is not granted, and what the client reads of it.
@@ -107,6 +132,9 @@ const SERVERS: &str = "/servers/";
 const SESSION_ID: &str = "mcp-session-id";
 const PROTOCOL_VERSION: &str = "mcp-protocol-version";
 const LAST_EVENT_ID: &str = "last-event-id";
+const METHOD: &str = "mcp-method";
+const NAME: &str = "mcp-name";
+const PARAM: &str = "mcp-param-";
 
 /// What stands at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +145,7 @@ enum Place {
     Status,
     Health,
     Metrics,
+    Resource,
 }
 
 /// The URI of the `endpoint` event, with everything before it under which the client reached us.
@@ -134,11 +163,12 @@ pub fn endpoint(prefix: &str, server: Option<&str>, session: &str) -> String {
 /// The request is not granted.
 pub fn route(request: &Request<()>, rules: &Rules) -> Result<Asked, Refusal> {
     let headers = request.headers();
-    rules.check_host(headers)?;
+    rules.check_host(request)?;
     rules.check_origin(headers)?;
     let path = request.uri().path();
     let inside = path.strip_prefix(rules.base_path.as_str()).and_then(locate);
-    let Some((server, place)) = inside.or_else(|| locate(path)) else {
+    let resource = || resource::located(path, rules).map(|_| (None, Place::Resource));
+    let Some((server, place)) = inside.or_else(|| locate(path)).or_else(resource) else {
         let reason = "there is nothing at this path; Streamable HTTP is at /mcp, HTTP+SSE at /sse";
         return Err(Refusal::new(StatusCode::NOT_FOUND, reason));
     };
@@ -182,7 +212,7 @@ fn allowed(place: Place, stateless: bool) -> &'static str {
         Place::Messages => "POST, OPTIONS",
         Place::Mcp if stateless => "POST, OPTIONS",
         Place::Mcp => "GET, POST, DELETE, OPTIONS",
-        Place::Status | Place::Health | Place::Metrics => "GET, HEAD, OPTIONS",
+        Place::Status | Place::Health | Place::Metrics | Place::Resource => "GET, HEAD, OPTIONS",
     }
 }
 
@@ -194,13 +224,14 @@ fn act(place: Place, request: &Request<()>) -> Result<Action, Refusal> {
         (Place::Mcp, &Method::POST) => message(headers),
         (Place::Mcp, &Method::GET) => listen(headers),
         (Place::Mcp, _) => {
+            not_modern(headers)?;
             let session = needed_session(headers)?;
-            revision(headers)?;
-            Ok(Action::EndSession { session })
+            Ok(Action::EndSession { session, revision: revision(headers)? })
         }
         (Place::Status, _) => Ok(Action::Status),
         (Place::Health, _) => Ok(Action::Health),
         (Place::Metrics, _) => Ok(Action::Metrics),
+        (Place::Resource, _) => Ok(Action::Resource),
     }
 }
 
@@ -220,17 +251,66 @@ fn message(headers: &HeaderMap) -> Result<Action, Refusal> {
         let reason = "the client must accept application/json or text/event-stream";
         return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, reason));
     }
-    let (session, revision) = (session(headers)?, revision(headers)?);
-    if session.is_none() && revision.is_some_and(Revision::is_modern) {
-        // This status with the code that it brings makes the client begin again with `initialize`.
-        let reason = "requests without a session are not known here; begin with 'initialize'";
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, reason));
+    let (mirrored, revision) = mirrored(headers);
+    // A modern server ignores the id of a session.
+    let is_modern = revision.is_some_and(Revision::is_modern);
+    let session = session(headers).or_else(|refusal| if is_modern { Ok(None) } else { Err(refusal) })?;
+    Ok(Action::Message { session, revision, takes_json, takes_events, mirrored })
+}
+
+/// What the head says of the body, if it says what only modern clients do, and the revision that it names.
+fn mirrored(headers: &HeaderMap) -> (Option<Box<Mirrored>>, Option<Revision>) {
+    let mut found = Mirrored::default();
+    let mut malformed = None;
+    let mut take = |name: &str, shown: &str| {
+        only(headers, name, shown).unwrap_or_else(|refusal| {
+            malformed.get_or_insert(refusal);
+            None
+        })
+    };
+    found.version = take(PROTOCOL_VERSION, "the MCP-Protocol-Version");
+    found.method = take(METHOD, "the Mcp-Method");
+    found.name = take(NAME, "the Mcp-Name");
+    for name in headers.keys().filter(|name| name.as_str().starts_with(PARAM)) {
+        let value = take(name.as_str(), "an Mcp-Param header");
+        found.params.extend(value.map(|value| (name.as_str().to_owned(), value)));
     }
-    Ok(Action::Message { session, revision, takes_json, takes_events })
+    let revision = match found.version.as_deref().map(Revision::of_header) {
+        Some(Ok(revision)) => Some(revision),
+        Some(Err(refusal)) => {
+            found.refusal = Some(refusal);
+            None
+        }
+        None => None,
+    };
+    found.malformed = malformed.as_ref().map(|refusal| refusal.reason.clone());
+    found.refusal = malformed.or(found.refusal);
+    let is_legacy = found.refusal.is_none()
+        && found.method.is_none()
+        && found.name.is_none()
+        && found.params.is_empty()
+        && !revision.is_some_and(Revision::is_modern);
+    (if is_legacy { None } else { Some(Box::new(found)) }, revision)
+}
+
+/// What only a session could have asked for (`basic/transports/streamable-http`, "Earlier Streamable HTTP Revisions").
+/// A client that names a session too may have one: some servers promise whatever revision they are asked for.
+fn not_modern(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_modern = |value: &str| Revision::of_header(value).is_ok_and(Revision::is_modern);
+    let version = headers.get(PROTOCOL_VERSION).and_then(|value| value.to_str().ok());
+    if headers.contains_key(SESSION_ID) || !version.is_some_and(is_modern) { Ok(()) } else { Err(only_post()) }
+}
+
+/// The refusal of a GET or a DELETE where there are no sessions.
+#[must_use]
+pub fn only_post() -> Refusal {
+    let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "without sessions there is only POST");
+    Refusal { allow: Some(allowed(Place::Mcp, true)), ..refusal }
 }
 
 fn listen(headers: &HeaderMap) -> Result<Action, Refusal> {
     // Clients try this one: whatever they accept, they are told at once that a session is missing.
+    not_modern(headers)?;
     let session = needed_session(headers)?;
     takes_stream(headers)?;
     let last_event_id = only(headers, LAST_EVENT_ID, "the Last-Event-ID")?;

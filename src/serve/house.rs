@@ -3,6 +3,8 @@
 //! Always: a server that is not shared has one session at the most; the lock is held for small changes only, and
 //! nothing else is locked under it but the state of one offer.
 
+use super::gate::Gate;
+use super::modern::Modern;
 use super::offer::Offer;
 use super::server::{Of, Owner, Server};
 use super::session::{self, Session};
@@ -13,8 +15,10 @@ use crate::downstream::http::Connection;
 use crate::error::Error;
 use crate::log;
 use crate::protocol::http::{Refusal, Rules};
+use crate::protocol::hub::{Hub, Kind};
+use crate::protocol::message::{Kind as MessageKind, Message};
 use crate::protocol::metrics::Refusals;
-use crate::protocol::share;
+use crate::protocol::share::Share;
 use crate::system;
 use crate::upstream::{Event, Link, Receiver, child, remote};
 use std::collections::HashMap;
@@ -31,6 +35,7 @@ pub const STOPPING: &str = "mcp-proxy is stopping";
 pub struct House {
     pub options: Options,
     pub rules: Rules,
+    pub gate: Gate,
     pub begun: Instant,
     /// Requests that were refused.
     pub refusals: Refusals,
@@ -55,9 +60,11 @@ pub struct State {
 impl House {
     /// A house without offers and sessions. What it tells goes to `notices`.
     pub fn new(options: Options, rules: Rules, notices: mpsc::Sender<Notice>) -> Arc<Self> {
+        let gate = Gate::new(options.tokens.clone(), options.token_file.clone());
         Arc::new(Self {
             options,
             rules,
+            gate,
             begun: Instant::now(),
             refusals: Refusals::default(),
             notices,
@@ -83,10 +90,13 @@ impl House {
         let old = self.state().offers.clone();
         let mut offers = Vec::new();
         for server in servers {
-            match old.iter().find(|offer| offer.server == *server) {
-                Some(unchanged) => offers.push(unchanged.clone()),
-                None => offers.push(Arc::new(Offer::new(server.clone(), self.share()?)?)),
+            if let Some(unchanged) = old.iter().find(|offer| offer.server == *server) {
+                offers.push(unchanged.clone());
+                continue;
             }
+            let modern = Modern::new(self.options.server_protocol);
+            let offer = Offer::new(server.clone(), self.share()?, modern, self.notices.clone())?;
+            offers.push(Arc::new(offer));
         }
         let (gone, new) = {
             let mut state = self.state();
@@ -118,10 +128,13 @@ impl House {
         if self.options.sharing == Sharing::Session {
             return Ok(None);
         }
-        let limits =
-            share::Limits { open: self.options.open_requests, waiting_bytes: self.options.limits.stream_bytes };
         let secret = system::random_id().map_err(|error| Error::Failed(format!("no randomness: {error}")))?;
-        Ok(Some(Shared::new(limits, secret)))
+        Ok(Some(Shared::new(Box::new(Share::new(self.hub_limits(), secret)), self.notices.clone(), true)))
+    }
+
+    /// A link that clients share as this decides, begun when one needs it.
+    pub fn link_by(&self, hub: Box<dyn Hub>) -> Arc<Shared> {
+        Shared::new(hub, self.notices.clone(), false)
     }
 
     fn retire(offer: &Offer) {
@@ -134,7 +147,7 @@ impl House {
         if let Some(spare) = spare {
             spare.sender.stop();
         }
-        if let Some(shared) = &offer.shared {
+        for shared in offer.shared.iter().cloned().chain(offer.modern.links()) {
             shared.retire();
         }
     }
@@ -164,8 +177,7 @@ impl House {
             if state.sessions.len() >= self.options.sessions {
                 return Err(unavailable("too many sessions; --max-sessions allows more"));
             }
-            // As many sessions again may be over, and each offer has a spare.
-            if state.servers.len() >= self.options.sessions.saturating_mul(2) + state.offers.len() {
+            if state.servers.len() >= self.most_servers(&state) {
                 return Err(unavailable("too many servers of earlier sessions have not ended yet"));
             }
             state.sessions.insert(id.clone(), None); // the place is taken before anything is started for it
@@ -179,13 +191,19 @@ impl House {
     }
 
     fn begin_session(self: &Arc<Self>, id: &str, offer: &Arc<Offer>, resumable: bool) -> Result<Arc<Session>, Refusal> {
-        let limits = self.session_limits(resumable);
+        let mut limits = self.session_limits(resumable);
         let register = |session: &Arc<Session>| {
             self.state().sessions.insert(id.into(), Some(session.clone()));
         };
-        if let Some(shared) = &offer.shared {
+        limits.is_bridged = offer.modern.refuses_legacy();
+        let shared = if limits.is_bridged {
+            Some(self.straight(offer).map_err(|error| unavailable(&error.to_string()))?)
+        } else {
+            offer.shared.clone()
+        };
+        if let Some(shared) = shared {
             let make = |sender| Session::new(id.into(), offer.clone(), sender, limits);
-            let session = shared.join(share::Kind::Session, make);
+            let session = shared.join(Kind::Session, make);
             register(&session);
             return Ok(session);
         }
@@ -194,7 +212,7 @@ impl House {
             let session = Arc::new(Session::new(id.into(), offer.clone(), server.sender.clone(), limits));
             // The client learns the id only later, so nobody finds the session before it has its server.
             register(&session);
-            if server.owner.give_to(&session) {
+            if server.owner.give_to(&Of::Session(session.clone())) {
                 return Ok(session);
             } // else: the spare has ended meanwhile
         }
@@ -207,6 +225,9 @@ impl House {
             waiting_bytes: self.options.limits.stream_bytes,
             replay_bytes: if resumable { self.options.replay_bytes } else { 0 },
             replay_age: self.options.replay_age,
+            is_modern: false,
+            is_bridged: false,
+            lists_tools: false,
         }
     }
 
@@ -216,7 +237,7 @@ impl House {
         if session.end(why) {
             log::debug(format_args!("session {}: {why}", session.shown()));
         }
-        session.sender.stop();
+        session.sender().stop();
         self.prepare_or_log(&session.offer);
     }
 
@@ -237,9 +258,17 @@ impl House {
     }
 
     /// The spare, or a server started now.
-    fn take_server(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<Arc<Server>, Error> {
+    pub fn take_server(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<Arc<Server>, Error> {
         let spare = offer.state().spare.take();
-        spare.map_or_else(|| self.start_server(offer), Ok)
+        spare.map_or_else(|| self.start_server(offer, Of::Nobody), Ok)
+    }
+
+    /// The server of a session that does not need it any more ends without it.
+    pub fn release_server(&self, session: &Arc<Session>) {
+        let servers: Vec<_> = self.state().servers.values().map(|(_, server)| server.clone()).collect();
+        for server in servers.into_iter().filter(|server| server.owner.leave(session)) {
+            server.sender.stop();
+        }
     }
 
     /// As [`House::prepare`]; what goes wrong is logged and tried again.
@@ -247,6 +276,11 @@ impl House {
         if let Err(error) = self.prepare(offer) {
             log::error(format_args!("'{}': {error}", offer.shown()));
         }
+    }
+
+    /// As many sessions again may be over, and each offer has a spare.
+    fn most_servers(&self, state: &State) -> usize {
+        self.options.sessions.saturating_mul(2) + state.offers.len()
     }
 
     /// Starts the server that all sessions share, or the next session's, unless there is one or another thread is
@@ -257,18 +291,22 @@ impl House {
     pub fn prepare(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<(), Error> {
         let is_full = {
             let state = self.state();
-            state.stopping || state.sessions.len() >= self.options.sessions && offer.shared.is_none()
+            let is_one_too_many =
+                state.sessions.len() >= self.options.sessions || state.servers.len() >= self.most_servers(&state);
+            state.stopping || is_one_too_many && offer.shared.is_none()
         };
         {
             let mut state = offer.state();
             let there = state.spare.is_some() || offer.shared.as_ref().is_some_and(|shared| shared.has_server());
             let waits = state.due.is_some_and(|due| due > Instant::now());
-            if is_full || state.removed || state.preparing || there || waits || !offer.is_prepared() {
+            let needless = offer.shared.is_some() && offer.modern.refuses_legacy();
+            if is_full || state.removed || state.preparing || there || waits || needless || !offer.is_prepared() {
                 return Ok(());
             }
             state.preparing = true;
         }
-        let started = self.start_server(offer);
+        let owner = offer.shared.clone().map_or(Of::Nobody, Of::Shared);
+        let started = self.start_server(offer, owner);
         let mut state = offer.state();
         state.preparing = false;
         let server = started?;
@@ -281,15 +319,15 @@ impl House {
         Ok(())
     }
 
-    fn start_server(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<Arc<Server>, Error> {
-        let owner = Owner::new(offer.shared.clone().map_or(Of::Nobody, Of::Shared));
+    fn start_server(self: &Arc<Self>, offer: &Arc<Offer>, of: Of) -> Result<Arc<Server>, Error> {
+        let owner = Owner::new(of.clone());
         let link = self.link(offer, &owner).and_then(|link| self.keep_server(offer, owner, link));
         let now = Instant::now();
         match &link {
             Ok(_) => offer.state().started(now),
             Err(error) => {
                 offer.state().failed(&error.to_string(), now);
-                if let Some(shared) = &offer.shared {
+                if let Of::Shared(shared) = of {
                     shared.lose(&error.to_string());
                 }
                 let _ = self.notices.send(Notice::Changed);
@@ -308,14 +346,23 @@ impl House {
             }),
             (Target::Remote(_), Some(client)) => {
                 let owner = owner.clone();
-                let deliver = move |message| owner.get().deliver(message);
+                let of = Arc::downgrade(offer);
+                let deliver = move |message: Message| {
+                    let is_answer = matches!(message.kind(), MessageKind::Response { .. });
+                    owner.get().deliver(message);
+                    if let Some(offer) = of.upgrade().filter(|_| is_answer) {
+                        offer.modern.is_done();
+                    }
+                };
                 let offer = Arc::downgrade(offer);
                 let failed = move |why: &str| {
                     if let Some(offer) = offer.upgrade() {
                         offer.state().last_error = Some(why.to_owned());
                     }
                 };
-                Ok(remote::link(client.clone(), Arc::new(deliver), Arc::new(failed), self.options.open_requests))
+                let (deliver, failed) = (Arc::new(deliver), Arc::new(failed));
+                let (open_requests, crossing) = (self.options.open_requests, remote::Crossing::Refused);
+                Ok(remote::link(client.clone(), deliver, failed, open_requests, crossing))
             }
             (Target::Remote(_), None) => Err(Error::Failed("there is no way to it".into())),
         }
@@ -352,8 +399,8 @@ impl House {
         for thread in ended {
             let _ = thread.join();
         }
-        if let Some(shared) = &offer.shared {
-            shared.begin(server.sender.clone());
+        if let Of::Shared(shared) = server.owner.get() {
+            server.begin(&shared);
         }
         Ok(server)
     }
@@ -373,7 +420,11 @@ impl House {
                     if is_first {
                         owner = server.owner.get();
                     }
+                    let is_answer = matches!(message.kind(), MessageKind::Response { .. });
                     owner.deliver(message);
+                    if is_answer && matches!(owner, Of::Shared(_)) {
+                        offer.modern.is_done();
+                    }
                     if is_first && owner.has_begun() {
                         offer.state().succeeded();
                     }
@@ -391,6 +442,9 @@ impl House {
         let owner = server.owner.end();
         let stopping = self.state().stopping;
         match owner {
+            Of::Session(session) if session.is_crossing() && !stopping => {
+                log::debug(format_args!("session {}: {how}, while its client goes over the bridge", session.shown()));
+            }
             Of::Session(session) => {
                 // A session that is known still has not ended by its client's doing, but by its server's.
                 let known = self.state().sessions.remove(&session.id).is_some();
@@ -414,15 +468,23 @@ impl House {
             Of::Shared(shared) => {
                 let refusal = shared.refusal();
                 let how = refusal.as_deref().unwrap_or(how);
+                let is_main = offer.shared.as_ref().is_some_and(|main| Arc::ptr_eq(main, &shared));
                 let removed = {
                     let mut state = offer.state();
-                    if !stopping && !state.removed {
+                    if !stopping && !state.removed && !shared.is_stopped() {
                         log::warning(format_args!("'{}': {how}", offer.shown()));
-                        state.failed(how, Instant::now());
+                        if is_main {
+                            state.failed(how, Instant::now());
+                        } else {
+                            state.last_error = Some(how.to_owned()); // the next request begins another
+                        }
                     }
                     state.removed
                 };
-                shared.lose(&if stopping { format!("{STOPPING}: {how}") } else { how.to_owned() });
+                if stopping {
+                    shared.finish(&format!("{STOPPING}: {how}"));
+                }
+                shared.lose(how);
                 if removed {
                     self.end_sessions_of(offer, how);
                 }
@@ -465,6 +527,7 @@ impl House {
         };
         for offer in offers {
             offer.state().spare = None;
+            offer.modern.close();
         }
         for server in servers {
             server.sender.stop();

@@ -9,14 +9,19 @@
 //!
 //! Where each session has a server of its own, the server that is started ahead, the spare, shows how it is doing.
 
+use super::Notice;
+use super::modern::Modern;
 use super::server::Server;
+use super::session::Session;
 use super::shared::Shared;
 use crate::config::{self, Target};
 use crate::error::Error;
+use crate::protocol::era::{Era, Way};
+use crate::protocol::message::{Kind, Message};
 use crate::protocol::metrics::Metrics;
 use crate::protocol::retry::Retry;
 use crate::upstream::http::Client;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 /// One server as it is offered.
@@ -27,8 +32,11 @@ pub struct Offer {
     pub client: Option<Arc<Client>>,
     /// What its sessions share, where they share a server.
     pub shared: Option<Arc<Shared>>,
+    /// What modern clients go over.
+    pub modern: Modern,
     /// What is counted.
     pub metrics: Metrics,
+    notices: mpsc::Sender<Notice>,
     state: Mutex<State>,
 }
 
@@ -64,7 +72,12 @@ impl Offer {
     ///
     /// # Errors
     /// What is remote cannot be reached as it was said.
-    pub fn new(server: config::Server, shared: Option<Arc<Shared>>) -> Result<Self, Error> {
+    pub fn new(
+        server: config::Server,
+        shared: Option<Arc<Shared>>,
+        modern: Modern,
+        notices: mpsc::Sender<Notice>,
+    ) -> Result<Self, Error> {
         let client = match &server.target {
             Target::Remote(remote) => Some(Arc::new(Client::new(remote.clone())?)),
             Target::Command(_) => None,
@@ -80,7 +93,47 @@ impl Offer {
             started: None,
             retry: Retry::new(RETRY, if client.is_some() { LONGEST_RETRY.1 } else { LONGEST_RETRY.0 }),
         };
-        Ok(Self { server, client, shared, metrics: Metrics::default(), state: Mutex::new(state) })
+        Ok(Self { server, client, shared, modern, metrics: Metrics::default(), notices, state: Mutex::new(state) })
+    }
+
+    /// What the server speaks, as far as is known: `legacy`, `modern`, `both` or `unknown`.
+    pub fn eras(&self) -> &'static str {
+        let Some(client) = &self.client else { return self.modern.eras() };
+        match (client.way(Era::Legacy), client.way(Era::Modern)) {
+            (Way::Straight, Way::Straight) => "both",
+            (Way::Straight, _) | (_, Way::Crossed) => "legacy",
+            (_, Way::Straight) | (Way::Crossed, _) => "modern",
+            (Way::Unknown, Way::Unknown) => "unknown",
+        }
+    }
+
+    /// What the client of a remote server has found out meanwhile is heard.
+    pub fn reconsider(&self) {
+        let Some(client) = &self.client else { return };
+        match client.way(Era::Modern) {
+            Way::Crossed => {
+                if self.modern.reconsider(false) {
+                    client.eras().forget(Era::Modern);
+                }
+            }
+            Way::Straight => drop(self.modern.reconsider(true)),
+            Way::Unknown => {}
+        }
+    }
+
+    /// Whether legacy clients come over the bridge, as far as is known.
+    pub fn bridges_legacy(&self) -> bool {
+        self.client.as_ref().is_some_and(|client| client.way(Era::Legacy) == Way::Crossed)
+    }
+
+    /// A server has answered a legacy client's `initialize`; says whether it refuses to speak to legacy clients at all.
+    pub fn refuses_legacy(&self, initialize: &Message, answer: &Message) -> bool {
+        matches!(answer.kind(), Kind::Response { .. }) && self.modern.learn_legacy(initialize, answer)
+    }
+
+    /// A legacy client is to go over the bridge. The main thread sees to it.
+    pub fn cross(&self, session: Arc<Session>) {
+        let _ = self.notices.send(Notice::Cross(session));
     }
 
     /// How it is doing.

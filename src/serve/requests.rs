@@ -3,20 +3,26 @@
 //! `/sse` and `/messages/` are HTTP+SSE (MCP 2024-11-05), `/mcp` is Streamable HTTP (2025-03-26 and later).
 
 use super::house::{House, STOPPING, unavailable};
+use super::modern::Way;
 use super::offer::Offer;
-use super::session::{ONLY, Session};
+use super::session::{self, ONLY, Session};
 use super::status;
 use crate::downstream::http::{Broken, Connection, Response};
 use crate::downstream::stream::{Form, Over, Stream};
 use crate::log;
+use crate::protocol::access::Denied;
+use crate::protocol::era::{self, Protocol};
 use crate::protocol::head::{Body, Head};
-use crate::protocol::http::{self, Action, Asked, Refusal, Revision, endpoint, route};
-use crate::protocol::message::{INVALID_REQUEST, Kind, Message};
+use crate::protocol::http::{self, Action, Asked, Mirrored, Refusal, Revision, endpoint, resource, route};
+use crate::protocol::hub::Kind;
+use crate::protocol::message::{INVALID_REQUEST, Kind as MessageKind, METHOD_NOT_FOUND, Message};
+use crate::protocol::modern::{headers, meta};
+use crate::protocol::network::Peer;
 use crate::protocol::session::StreamId;
-use crate::protocol::{share, sse};
+use crate::protocol::sse;
 use std::sync::Arc;
 use std::time::SystemTime;
-use ureq_proto::http::{HeaderName, HeaderValue, Request, StatusCode, Version};
+use ureq_proto::http::{HeaderName, HeaderValue, Request, StatusCode, Version, header};
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
@@ -49,6 +55,7 @@ pub fn serve(house: &Arc<House>, mut connection: Connection) {
             Some((same, asked)) if Arc::ptr_eq(&same, &request) => Ok(asked),
             _ => asking.route(),
         });
+        let asked = asking.admit(asked);
         let outcome = match asked {
             Ok(asked) => {
                 let outcome = asking.act(&asked, &mut connection, body);
@@ -68,11 +75,20 @@ pub fn serve(house: &Arc<House>, mut connection: Connection) {
             }
             Outcome::Refuse(refusal) => {
                 house.refusals.refused(refusal.status.as_u16());
-                return connection.refuse_with(&asking.with_cors(Response::from(&refusal)), request.method());
+                let response = asking.with_challenge(Response::from(&refusal), connection.peer());
+                return connection.refuse_with(&asking.with_cors(response), request.method());
             }
             Outcome::Streamed(true) => {}
             Outcome::Streamed(false) | Outcome::Gone => return,
         }
+    }
+}
+
+/// What a client gets that names a modern revision and a session that is not there: it cannot have meant one.
+fn without_session(revision: Option<Revision>) -> impl FnOnce(Refusal) -> Refusal {
+    move |refusal| match refusal.status {
+        StatusCode::NOT_FOUND if revision.is_some_and(Revision::is_modern) => http::only_post(),
+        _ => refusal,
     }
 }
 
@@ -95,7 +111,27 @@ impl Asking<'_> {
     }
 
     fn route(&self) -> Result<Asked, Refusal> {
-        route(self.request, &self.house.rules).map_err(|refusal| self.house.explain_not_found(refusal))
+        route(self.request, &self.house.rules)
+    }
+
+    /// Who asks for more than anybody may know must bring a token; then he is told what there is, too.
+    fn admit(&self, asked: Result<Asked, Refusal>) -> Result<Asked, Refusal> {
+        if resource::is_for_anybody(self.request, &asked) {
+            return asked;
+        }
+        let refused = |why: Denied| Refusal::new(StatusCode::UNAUTHORIZED, why.reason());
+        self.house.gate.check(self.request).map_err(refused)?;
+        asked.map_err(|refusal| self.house.explain_not_found(refusal))
+    }
+
+    /// A 401 says how to come in.
+    fn with_challenge(&self, mut response: Response, peer: Peer) -> Response {
+        if let (StatusCode::UNAUTHORIZED, Err(why)) = (response.status, self.house.gate.check(self.request)) {
+            log::debug(format_args!("a request from {peer} is refused: {}", why.reason()));
+            let value = resource::challenge(self.request, &self.house.rules, peer, why);
+            response.headers.push((header::WWW_AUTHENTICATE, value));
+        }
+        response
     }
 
     fn with_cors(&self, mut response: Response) -> Response {
@@ -109,7 +145,8 @@ impl Asking<'_> {
             Action::OpenSession => self.open_sse(connection, server),
             Action::Listen { session, revision, last_event_id } => {
                 let primes = revision.is_some_and(Revision::knows_priming);
-                self.listen(connection, server, session, primes, last_event_id.as_deref())
+                let done = self.listen(connection, server, session, primes, last_event_id.as_deref());
+                done.map_err(without_session(*revision))
             }
             action => match connection.read_body(body) {
                 Ok(body) => Ok(self.act_with(server, action, connection, body)),
@@ -123,23 +160,32 @@ impl Asking<'_> {
     fn act_with(&self, server: Option<&str>, action: &Action, connection: &mut Connection, body: Vec<u8>) -> Outcome {
         let done = match action {
             Action::Post { session } => self.post_sse(server, session, body),
-            Action::Message { session, revision, takes_json, takes_events } => {
+            Action::Message { session, revision, takes_json, takes_events, mirrored } => {
                 let primes = revision.is_some_and(Revision::knows_priming);
                 let form = self.form(*takes_json, *takes_events);
-                self.post(connection, server, session.as_deref(), form, primes, body)
+                self.post(connection, server, session.as_deref(), form, primes, mirrored.as_deref(), body)
             }
-            Action::EndSession { session } => self.end_session(server, session),
+            Action::EndSession { session, revision } => {
+                self.end_session(server, session).map_err(without_session(*revision))
+            }
             Action::Preflight => {
                 let headers = self.house.rules.preflight(self.request);
                 Ok(Outcome::Answer(Response { headers, ..Response::empty(StatusCode::NO_CONTENT) }))
             }
             Action::Health => Ok(Outcome::Answer(status::health(self.house))),
+            Action::Resource => self.resource(connection.peer()),
             Action::Metrics => Ok(Outcome::Answer(status::metrics(self.house))),
             Action::Status | Action::OpenSession | Action::Listen { .. } => {
                 Ok(Outcome::Answer(status::status(self.house)))
             }
         };
         done.unwrap_or_else(Outcome::from)
+    }
+
+    fn resource(&self, peer: Peer) -> Result<Outcome, Refusal> {
+        let nowhere = || Refusal::new(StatusCode::BAD_REQUEST, "the request does not tell by which host we are known");
+        let document = resource::document(self.request, &self.house.rules, peer).ok_or_else(nowhere)?;
+        Ok(Outcome::Answer(status::fresh(Response::json(StatusCode::OK, document))))
     }
 
     fn form(&self, json: bool, events: bool) -> Form {
@@ -152,7 +198,7 @@ impl Asking<'_> {
             headers.push((SESSION_ID, id));
         }
         let stream = Stream::new(connection, &self.house.options.limits, form, &headers);
-        stream.map(Arc::new).map_err(|_| unavailable("no descriptor is left for a stream"))
+        stream.map_err(|_| unavailable("no descriptor is left for a stream"))
     }
 
     fn offer(&self, name: Option<&str>) -> Result<Arc<Offer>, Refusal> {
@@ -168,18 +214,22 @@ impl Asking<'_> {
 
     /// HTTP+SSE: a new session, whose end is that of this stream.
     fn open_sse(&self, connection: &mut Connection, server: Option<&str>) -> Result<Outcome, Refusal> {
+        if self.house.options.client_protocol == Protocol::Modern {
+            let reason = "only 2026-07-28 and later is spoken here, at /mcp";
+            return Err(Refusal::new(StatusCode::NOT_FOUND, reason));
+        }
         let (house, offer) = (self.house, self.offer(server)?);
         let form = Form { reply: false, close: true, ..self.form(false, true) };
         let stream = self.stream(connection, form, None)?;
         let session = house.open_session(&offer, false)?;
-        let prefix = connection.peer().map_or_else(String::new, |peer| http::prefix(self.request, &house.rules, peer));
+        let prefix = http::prefix(self.request, &house.rules, connection.peer());
         let mut events = Vec::new();
         sse::encode(&mut events, "endpoint", None, endpoint(&prefix, server, &session.id).as_bytes());
         if session.open_general(Some(ONLY), stream.clone(), false, &events).is_none() {
             stream.end();
         }
         house.prepare_or_log(&offer);
-        let over = stream.run(|| ());
+        let over = stream.run(connection, || ());
         let why = if over == Over::Gone { "the client has gone" } else { "the session has ended" };
         house.close_session(&session, why);
         Ok(Outcome::Streamed(false))
@@ -188,11 +238,14 @@ impl Asking<'_> {
     /// HTTP+SSE: a message of a client for its session; its answer comes on the session's stream.
     fn post_sse(&self, server: Option<&str>, session: &str, body: Vec<u8>) -> Result<Outcome, Refusal> {
         let session = self.session(server, session)?;
-        session.take(&Message::parse_all(body)?, ONLY)?;
+        let messages = Message::parse_all(body)?;
+        self.begin_bridge(&session);
+        session.take(&messages, ONLY)?;
         Ok(Outcome::Answer(Response::empty(StatusCode::ACCEPTED)))
     }
 
     /// Streamable HTTP: one message or a batch.
+    #[expect(clippy::too_many_arguments, reason = "what a head says, and a body")]
     fn post(
         &self,
         connection: &mut Connection,
@@ -200,10 +253,25 @@ impl Asking<'_> {
         session: Option<&str>,
         form: Form,
         primes: bool,
+        mirrored: Option<&Mirrored>,
         body: Vec<u8>,
     ) -> Result<Outcome, Refusal> {
         let is_batch = body.trim_ascii_start().first() == Some(&b'[');
         let messages = Message::parse_all(body)?;
+        if let [message, ..] = &messages[..]
+            && let Some(error) = era::refused_client(self.house.options.client_protocol, message)
+        {
+            return Ok(Outcome::Answer(Response::json(StatusCode::BAD_REQUEST, error.into_bytes())));
+        }
+        if self.is_modern(session, mirrored, &messages) {
+            let ([message], false) = (&messages[..], is_batch) else {
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, "there are no batches in this revision"));
+            };
+            return self.post_modern(connection, server, form, mirrored, message);
+        }
+        if let Some(refusal) = mirrored.and_then(|mirrored| mirrored.refusal.clone()) {
+            return Err(refusal);
+        }
         if self.house.rules.stateless {
             return self.post_stateless(connection, &self.offer(server)?, form, is_batch, &messages);
         }
@@ -237,7 +305,8 @@ impl Asking<'_> {
         messages: &[Message],
         opens: Option<&str>,
     ) -> Result<Outcome, Refusal> {
-        if !messages.iter().any(|message| matches!(message.kind(), Kind::Request { .. })) {
+        self.begin_bridge(session);
+        if !messages.iter().any(|message| matches!(message.kind(), MessageKind::Request { .. })) {
             session.take(messages, StreamId(u64::MAX))?;
             return Ok(Outcome::Answer(Response::empty(StatusCode::ACCEPTED)));
         }
@@ -250,7 +319,7 @@ impl Asking<'_> {
         if opens.is_some() {
             self.house.prepare_or_log(&session.offer);
         }
-        let over = stream.run(|| session.quiet(id));
+        let over = stream.run(connection, || session.quiet(id));
         session.close(id, &stream);
         if opens.is_some() && (over == Over::Gone || !session.is_begun()) {
             // Its client does not know it, or has no use for it.
@@ -268,20 +337,88 @@ impl Asking<'_> {
         is_batch: bool,
         messages: &[Message],
     ) -> Result<Outcome, Refusal> {
-        let Some(shared) = &offer.shared else { return Err(unavailable("the server is not shared")) };
-        let limits = self.house.session_limits(false);
+        let is_bridged = offer.modern.refuses_legacy();
+        let shared = if is_bridged { self.house.straight(offer).ok() } else { offer.shared.clone() };
+        let Some(shared) = shared else { return Err(unavailable("the server is not shared")) };
+        let limits = session::Limits { is_bridged, ..self.house.session_limits(false) };
         let make = |sender| Session::new(String::new(), offer.clone(), sender, limits);
-        let session = shared.join(share::Kind::Stateless, make);
+        let session = shared.join(Kind::Stateless, make);
         let (answers, others): (Vec<_>, Vec<_>) =
-            messages.iter().cloned().partition(|message| matches!(message.kind(), Kind::Response { .. }));
+            messages.iter().cloned().partition(|message| matches!(message.kind(), MessageKind::Response { .. }));
         for answer in answers {
             // The question came to another connection: its id tells that it is the client's to answer.
-            let _ = session.sender.send(&answer);
+            let _ = session.sender().send(&answer);
         }
         let outcome = self.exchange(connection, &session, form, false, is_batch, &others, None);
         session.end("the connection has ended");
-        session.sender.stop();
+        session.sender().stop();
         outcome
+    }
+
+    /// Whether the client speaks a modern revision: its head says so, or its request does. A client that names a session
+    /// it has is a legacy one, whatever revision its server promised it.
+    fn is_modern(&self, session: Option<&str>, mirrored: Option<&Mirrored>, messages: &[Message]) -> bool {
+        let [message, ..] = messages else { return false };
+        let by_body = meta::version(message).is_some();
+        let by_head = mirrored.and_then(|head| head.version.as_deref()).is_some_and(Revision::names_modern);
+        by_body && session.is_none() || by_head && (by_body || session.is_none_or(|id| !self.knows(id)))
+    }
+
+    /// Streamable HTTP without sessions (2026-07-28): one request.
+    fn post_modern(
+        &self,
+        connection: &mut Connection,
+        server: Option<&str>,
+        form: Form,
+        mirrored: Option<&Mirrored>,
+        message: &Message,
+    ) -> Result<Outcome, Refusal> {
+        let offer = self.offer(server)?;
+        match message.kind() {
+            MessageKind::Request { .. } => {}
+            // None means anything here: a request is cancelled by the end of its connection.
+            MessageKind::Notification { .. } => return Ok(Outcome::Answer(Response::empty(StatusCode::ACCEPTED))),
+            MessageKind::Response { .. } => {
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, "a client sends no responses in this revision"));
+            }
+        }
+        if let Err(error) = offer.modern.check(mirrored, message) {
+            let is_known = error.error_code() != Some(METHOD_NOT_FOUND.into());
+            let status = if is_known { StatusCode::BAD_REQUEST } else { StatusCode::NOT_FOUND };
+            return Ok(Outcome::Answer(Response::json(status, error.into_bytes())));
+        }
+        let visit = match self.house.modern_way(&offer, message)? {
+            Way::Answer(answer) => {
+                let status = StatusCode::from_u16(headers::status(&answer)).unwrap_or(StatusCode::OK);
+                return Ok(Outcome::Answer(Response::json(status, answer.into_bytes())));
+            }
+            Way::Link(visit) => visit,
+        };
+        let lists_tools = message.method() == Some("tools/list");
+        let limits = session::Limits { is_modern: true, lists_tools, ..self.house.session_limits(false) };
+        let make = |sender| Session::new(String::new(), offer.clone(), sender, limits);
+        let session = visit.shared.join(Kind::Modern, make);
+        session.keep(visit);
+        let outcome = self.exchange(connection, &session, form, false, false, std::slice::from_ref(message), None);
+        session.leave_place();
+        session.end("the connection has ended");
+        session.sender().stop();
+        offer.modern.is_done();
+        outcome
+    }
+
+    /// The server behind the bridge may have ended: another one is begun for what its client says now.
+    fn begin_bridge(&self, session: &Arc<Session>) {
+        if session.is_bridged()
+            && let Err(error) = self.house.straight(&session.offer)
+        {
+            log::debug(format_args!("session {}: {error}", session.shown()));
+        }
+    }
+
+    /// Whether there is a session of this id.
+    fn knows(&self, id: &str) -> bool {
+        self.house.state().sessions.contains_key(id)
     }
 
     /// Streamable HTTP: the stream for what belongs to no request, or one that was lost.
@@ -301,7 +438,7 @@ impl Asking<'_> {
             Some(last) => session.resume(last, &stream)?,
             None => session.open_general(None, stream.clone(), primes, b"").ok_or_else(ended)?,
         };
-        stream.run(|| session.quiet(id));
+        stream.run(connection, || session.quiet(id));
         session.close(id, &stream);
         Ok(Outcome::Streamed(false))
     }

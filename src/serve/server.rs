@@ -17,6 +17,16 @@ pub struct Server {
     pub owner: Arc<Owner>,
 }
 
+impl Server {
+    /// Begins a link with it. One that has ended already has told the link so before, perhaps.
+    pub fn begin(&self, shared: &Shared) {
+        shared.begin(self.sender.clone());
+        if matches!(self.owner.get(), Of::Ended) {
+            shared.lose("the server has ended");
+        }
+    }
+}
+
 /// Whose a server is.
 pub struct Owner(Mutex<Of>);
 
@@ -48,14 +58,24 @@ impl Owner {
         self.of().clone()
     }
 
-    /// Makes it that of `session`; says whether it was still there to be had.
-    pub fn give_to(&self, session: &Arc<Session>) -> bool {
+    /// Makes it somebody's; says whether it was still there to be had.
+    pub fn give_to(&self, owner: &Of) -> bool {
         let mut of = self.of();
         let free = matches!(*of, Of::Nobody);
         if free {
-            *of = Of::Session(session.clone());
+            *of = owner.clone();
         }
         free
+    }
+
+    /// It is not this session's any more, and nobody's; says whether it was.
+    pub fn leave(&self, session: &Arc<Session>) -> bool {
+        let mut of = self.of();
+        let was = matches!(&*of, Of::Session(own) if Arc::ptr_eq(own, session));
+        if was {
+            *of = Of::Ended;
+        }
+        was
     }
 
     /// The server has ended; says whose it was.
@@ -75,7 +95,7 @@ impl Of {
         match self {
             Self::Session(session) => {
                 if let Some(answer) = session.deliver(&message)
-                    && session.sender.send(&answer).is_err()
+                    && session.sender().send(&answer).is_err()
                 {
                     log::debug(format_args!("session {}: the server cannot be answered", session.shown()));
                 }

@@ -4,17 +4,19 @@
 //! stream in the order of their ids; nothing that can wait is done in it. Nobody sends to the server in it. The book
 //! itself is locked for less than that: a client that reads an answer may go on before its writer has.
 
+use super::modern::Visit;
 use super::offer::Offer;
 use crate::downstream::stream::Stream;
 use crate::log;
 use crate::protocol::http::Refusal;
 use crate::protocol::message::{INTERNAL_ERROR, Id, Kind, Message};
 use crate::protocol::metrics::Answer;
+use crate::protocol::modern::headers;
 use crate::protocol::replay::{Lost, Replay};
 use crate::protocol::session::{self, FromClient, FromServer, StreamId};
 use crate::protocol::sse;
 use crate::upstream::{Sender, Undelivered};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use ureq_proto::http::StatusCode;
 
@@ -24,8 +26,16 @@ pub struct Session {
     pub id: String,
     /// Whose client it is.
     pub offer: Arc<Offer>,
-    /// The way to its server.
-    pub sender: Arc<dyn Sender>,
+    /// The way to its first server.
+    first: Arc<dyn Sender>,
+    /// The way over the bridge, where the first server refused to speak what the client does.
+    bridge: OnceLock<Arc<dyn Sender>>,
+    /// Its requests are modern ones.
+    pub is_modern: bool,
+    /// Its place on the link, until its request is there.
+    visit: Mutex<Option<Visit>>,
+    begins_bridged: bool,
+    lists_tools: bool,
     begun: Instant,
     /// Whose turn it is to write to the client; taken before the book.
     turn: Mutex<()>,
@@ -43,6 +53,12 @@ pub struct Limits {
     pub replay_bytes: usize,
     /// How long they are kept.
     pub replay_age: Duration,
+    /// Its requests are modern ones: the statuses of their answers tell more.
+    pub is_modern: bool,
+    /// Its server is of another era.
+    pub is_bridged: bool,
+    /// It lists tools, and what of them is repeated in headers is to be learnt.
+    pub lists_tools: bool,
 }
 
 struct Book {
@@ -56,6 +72,10 @@ struct Book {
     /// Since when no client is connected.
     left: Instant,
     opening: Opening,
+    /// The client's `initialize`, until it is answered.
+    initialize: Option<Message>,
+    /// What its first server answered to it, until it is known whether the bridge has something better.
+    refusal: Option<Message>,
     /// When each open request came.
     times: Vec<(Id, Instant)>,
     ended: bool,
@@ -120,16 +140,11 @@ impl Channels {
 }
 
 impl Book {
-    /// A stream is over.
-    fn forget(&mut self, id: StreamId) -> Option<Channel> {
-        self.left = Instant::now();
-        self.channels.remove(id)
-    }
-
     /// The first answer of the server tells whether there is a session.
     fn note_opening(&mut self, message: &Message) {
         if self.opening == Opening::Unanswered && matches!(message.kind(), Kind::Response { .. }) {
             self.opening = if message.is_error() { Opening::Refused } else { Opening::Begun };
+            self.initialize = None;
         }
     }
 }
@@ -172,10 +187,67 @@ impl Session {
             lost: None,
             left: Instant::now(),
             opening: Opening::Unanswered,
+            initialize: None,
+            refusal: None,
             times: Vec::new(),
             ended: false,
         };
-        Self { id, offer, sender, begun: Instant::now(), turn: Mutex::new(()), book: Mutex::new(book) }
+        let (begun, turn, book) = (Instant::now(), Mutex::new(()), Mutex::new(book));
+        Self {
+            id,
+            offer,
+            first: sender,
+            bridge: OnceLock::new(),
+            is_modern: limits.is_modern,
+            visit: Mutex::default(),
+            begins_bridged: limits.is_bridged,
+            lists_tools: limits.lists_tools,
+            begun,
+            turn,
+            book,
+        }
+    }
+
+    /// Keeps a place on the link until the request is there.
+    pub fn keep(&self, visit: Visit) {
+        *self.visit.lock().unwrap_or_else(PoisonError::into_inner) = Some(visit);
+    }
+
+    /// The request is there, or will never be.
+    pub fn leave_place(&self) {
+        let visit = self.visit.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(visit);
+    }
+
+    /// The way to its server.
+    pub fn sender(&self) -> &Arc<dyn Sender> {
+        self.bridge.get().unwrap_or(&self.first)
+    }
+
+    /// Whether it is over.
+    pub fn is_ended(&self) -> bool {
+        self.book().ended
+    }
+
+    /// Whether its first server has refused to begin, and the bridge has not answered yet.
+    pub fn is_crossing(&self) -> bool {
+        self.book().refusal.is_some()
+    }
+
+    /// Whether its server is of another era.
+    pub fn is_bridged(&self) -> bool {
+        self.begins_bridged || self.bridge.get().is_some()
+    }
+
+    /// From now on what it says goes over the bridge, its `initialize` first, which the first server has refused.
+    pub fn cross(&self, bridge: Arc<dyn Sender>) {
+        let initialize = self.book().initialize.take();
+        if self.bridge.set(bridge).is_ok()
+            && let Some(initialize) = initialize
+        {
+            self.first.stop();
+            let _ = self.forward(&initialize, ONLY);
+        }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -312,14 +384,14 @@ impl Session {
     /// The connection of a stream is over. What can be resumed lives on.
     pub fn close(&self, id: StreamId, stream: &Arc<Stream>) {
         let mut book = self.book();
-        book.left = Instant::now();
         let is_general = book.requests.open_on(id) == 0;
-        let Some(channel) = book.channels.get_mut(id) else { return };
+        let Some(channel) = book.channels.get_mut(id) else { return }; // the last answer ended it
         if !channel.stream.as_ref().is_some_and(|known| Arc::ptr_eq(known, stream)) {
             return; // another one has taken its place
         }
         channel.stream = None;
         let resumable = channel.resumable;
+        book.left = Instant::now();
         if is_general || !resumable {
             book.channels.remove(id);
             book.requests.close(id);
@@ -380,15 +452,22 @@ impl Session {
                 FromClient::Answer(_) => {} // is written already
             }
         }
+        if self.is_modern {
+            self.leave_place();
+        }
         refused
     }
 
     fn decide(&self, messages: &[Message], stream: StreamId) -> Vec<FromClient> {
+        let now = Instant::now();
         let mut book = self.book();
-        book.left = Instant::now();
+        book.left = now;
         let mut decisions = Vec::with_capacity(messages.len());
         for message in messages {
-            self.count_taken(&mut book, message);
+            if !self.is_modern && book.opening == Opening::Unanswered && message.method() == Some("initialize") {
+                book.initialize = Some(message.clone());
+            }
+            self.count_taken(&mut book, message, now);
             decisions.push(match message.kind() {
                 Kind::Request { id, .. } if book.ended => {
                     FromClient::Answer(Message::error(Some(id), INTERNAL_ERROR, "the session has ended"))
@@ -424,7 +503,7 @@ impl Session {
     }
 
     fn forward(&self, message: &Message, stream: StreamId) -> Result<(), Refusal> {
-        let why = match self.sender.send(message) {
+        let why = match self.sender().send(message) {
             Ok(()) => return Ok(()),
             Err(Undelivered::Gone(why)) => why,
             Err(Undelivered::Full) => "the server does not read what it is sent".into(),
@@ -448,20 +527,22 @@ impl Session {
         self.write(book, stream, answer, last);
     }
 
-    fn count_taken(&self, book: &mut Book, message: &Message) {
+    fn count_taken(&self, book: &mut Book, message: &Message, now: Instant) {
         self.offer.metrics.received(message.bytes().len());
         if let Kind::Request { id, method } = message.kind() {
             self.offer.metrics.asked(method);
             if book.times.len() >= TIMES {
                 book.times.remove(0);
             }
-            book.times.push((id.clone(), Instant::now()));
+            book.times.push((id.clone(), now));
         }
     }
 
     fn count_sent(&self, book: &mut Book, message: &Message, is_ours: bool) {
         self.offer.metrics.sent(message.bytes().len());
         let Kind::Response { id: Some(id) } = message.kind() else { return };
+        let now = Instant::now();
+        book.left = now; // its stream may end with it
         let Some(at) = book.times.iter().position(|(known, _)| known.may_be(id)) else { return };
         let (_, began) = book.times.swap_remove(at);
         let answer = match (is_ours, message.is_error()) {
@@ -469,7 +550,7 @@ impl Session {
             (false, true) => Answer::Error,
             (false, false) => Answer::Result,
         };
-        self.offer.metrics.answered(answer, began.elapsed());
+        self.offer.metrics.answered(answer, now.saturating_duration_since(began));
     }
 
     /// Nothing is owed on this stream any more.
@@ -477,16 +558,33 @@ impl Session {
         if let Some(replay) = &mut book.replay {
             replay.end(id);
         }
-        if let Some(Channel { stream: Some(stream), .. }) = book.forget(id) {
+        if let Some(Channel { stream: Some(stream), .. }) = book.channels.remove(id) {
             stream.end();
         }
     }
 
     /// Takes a message of the server; gives what the server is to be answered, if it asked in vain.
     #[must_use]
-    pub fn deliver(&self, message: &Message) -> Option<Message> {
+    pub fn deliver(self: &Arc<Self>, message: &Message) -> Option<Message> {
         let _turn = self.turn();
         let mut book = self.book();
+        if let Some(initialize) = &book.initialize
+            && !self.is_bridged()
+            && self.offer.refuses_legacy(initialize, message)
+        {
+            book.refusal = Some(message.clone());
+            drop(book);
+            self.offer.cross(self.clone());
+            return None;
+        }
+        let refusal = book.refusal.take_if(|_| matches!(message.kind(), Kind::Response { .. }));
+        if refusal.is_some() && !message.is_error() {
+            self.offer.modern.learn_crossed();
+        }
+        let message = refusal.as_ref().filter(|_| message.is_error()).unwrap_or(message);
+        if self.lists_tools && message.result_text().is_some() {
+            self.offer.modern.learn_tools(message);
+        }
         let stream = match book.requests.from_server(message) {
             FromServer::Deliver { stream, last } => {
                 book.note_opening(message);
@@ -516,9 +614,9 @@ impl Session {
         let stream = channel.stream.clone();
         match stream {
             Some(stream) if last && channel.batch.is_none() && !channel.begun && stream.takes_json() => {
-                book.forget(id);
+                book.channels.remove(id);
                 drop(book);
-                stream.answer(message.bytes());
+                self.answer_on(&stream, message);
                 Some(true)
             }
             Some(stream) if channel.begun && !resumes && !last => {
@@ -534,9 +632,9 @@ impl Session {
         let Some(channel) = book.channels.get_mut(id) else { return false };
         if last
             && channel.batch.is_none()
-            && channel.stream.as_ref().is_some_and(|stream| stream.answer(message.bytes()))
+            && channel.stream.as_ref().is_some_and(|stream| self.answer_on(stream, message))
         {
-            book.forget(id);
+            book.channels.remove(id);
             return true;
         }
         if channel.batch.is_some() {
@@ -563,6 +661,15 @@ impl Session {
         sent
     }
 
+    /// Answers with JSON. Without a session (2026-07-28) the status tells of some errors.
+    fn answer_on(&self, stream: &Stream, message: &Message) -> bool {
+        if self.is_modern && message.is_error() {
+            let status = StatusCode::from_u16(headers::status(message)).unwrap_or(StatusCode::OK);
+            return stream.answer_as(status, message.bytes());
+        }
+        stream.answer(message.bytes())
+    }
+
     /// Keeps an answer until all of its batch are there. Nothing else can be told to a client that takes only JSON.
     fn collect(book: &mut Book, id: StreamId, message: &Message, last: bool) -> bool {
         let Some(channel) = book.channels.get_mut(id) else { return false };
@@ -577,7 +684,7 @@ impl Session {
             if let Some(stream) = &channel.stream {
                 stream.answer(batch);
             }
-            book.forget(id);
+            book.channels.remove(id);
         }
         is_answer
     }

@@ -1,30 +1,60 @@
-//! One server process for all sessions of a server: what passes between them and it.
+//! One link to a server that many clients share: what passes between them and it.
 //!
-//! Always: under one lock a message is decided upon and written, so that the server sees messages in the order in
+//! A [`Hub`] decides: for legacy clients of a legacy server, for modern clients of a modern server, or for those of
+//! different eras. Always: under one lock a message is decided upon and written, so that the server sees messages in the order in
 //! which they were decided upon; nothing that can wait is done under it.
 
+use super::Notice;
 use super::session::Session;
 use crate::log;
+use crate::protocol::hub::{Action, Hub, Key, Kind};
 use crate::protocol::message::Message;
 use crate::protocol::remote;
-use crate::protocol::share::{Action, Key, Kind, Limits, Share};
 use crate::upstream::{Sender, Undelivered};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, mpsc};
+use std::time::{Duration, Instant};
 
-/// The sessions of one server and the process that they share.
+/// The clients of one server and the link that they share.
 pub struct Shared {
+    made: Instant,
+    notices: mpsc::Sender<Notice>,
+    /// Its server is started again by itself; else the next client begins another.
+    restarts: bool,
+    /// Held by whoever gives it a server.
+    beginning: Mutex<()>,
     state: Mutex<State>,
+    /// It may be known now whether the server begins.
+    changed: Condvar,
+}
+
+/// What became of a server that was to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begun {
+    /// It has begun.
+    Ready,
+    /// It refused to, with this error.
+    Refused(Message),
+    /// It has ended, or could not be started.
+    Lost,
+    /// It has said nothing in time.
+    Silent,
 }
 
 struct State {
-    share: Share,
+    hub: Box<dyn Hub>,
     /// The way to the server, while there is one.
     sender: Option<Arc<dyn Sender>>,
     sessions: HashMap<Key, Weak<Session>>,
     keys: u64,
     /// The server ends with its last session.
     retired: bool,
+    /// We have told the server to end.
+    stopped: bool,
+    /// Since when no client is here.
+    left: Instant,
+    /// When the main thread will look for what is too old.
+    look: Option<Duration>,
 }
 
 /// One session's way to the process that it shares with others.
@@ -34,31 +64,136 @@ struct Member {
 }
 
 impl Shared {
-    /// No server and no session yet. `secret` makes the ids that stateless clients must not guess.
-    pub fn new(limits: Limits, secret: String) -> Arc<Self> {
+    /// No server and no client yet.
+    pub fn new(hub: Box<dyn Hub>, notices: mpsc::Sender<Notice>, restarts: bool) -> Arc<Self> {
+        let made = Instant::now();
         let state = State {
-            share: Share::new(limits, secret),
+            hub,
             sender: None,
             sessions: HashMap::new(),
             keys: 0,
             retired: false,
+            stopped: false,
+            left: made,
+            look: None,
         };
-        Arc::new(Self { state: Mutex::new(state) })
+        Arc::new(Self {
+            made,
+            notices,
+            restarts,
+            beginning: Mutex::default(),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The state at this time, with what is too old given up.
+    fn now(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        let mut actions = Vec::new();
+        state.hub.tick(self.made.elapsed(), &mut actions);
+        state.act(actions);
+        state
+    }
+
+    /// Gives up what is too old; says when to look again.
+    pub fn tick(&self) -> Option<Instant> {
+        let mut state = self.state();
+        let mut actions = Vec::new();
+        let next = state.hub.tick(self.made.elapsed(), &mut actions);
+        state.act(actions);
+        state.look = next;
+        next.map(|next| self.made + next)
+    }
+
+    /// A message was taken: what is to be done later because of it may be due sooner than anything else.
+    fn schedule(&self, state: &mut State) {
+        let mut actions = Vec::new();
+        let next = state.hub.tick(self.made.elapsed(), &mut actions);
+        state.act(actions);
+        if next.is_some_and(|next| state.look.is_none_or(|look| next < look)) {
+            state.look = next;
+            let _ = self.notices.send(Notice::Changed);
+        }
+    }
+
+    /// Waits until it is known whether the server begins.
+    pub fn wait(&self, limit: Duration) -> Begun {
+        let is_open =
+            |state: &mut State| state.sender.is_some() && !state.hub.is_ready() && state.hub.refusal().is_none();
+        let waited = self.changed.wait_timeout_while(self.state(), limit, is_open);
+        let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        match (state.hub.refusal(), state.sender.is_some()) {
+            (Some(refusal), _) => Begun::Refused(refusal.clone()),
+            (None, _) if state.hub.is_ready() => Begun::Ready,
+            (None, true) if waited.timed_out() => Begun::Silent,
+            (None, _) => Begun::Lost,
+        }
+    }
+
+    /// What the server answered when it began.
+    pub fn greeting(&self) -> Option<Message> {
+        self.state().hub.greeting().cloned()
+    }
+
+    /// Whether this request goes on with one that is kept here.
+    pub fn resumes(&self, message: &Message) -> bool {
+        self.now().hub.resumes(message)
+    }
+
+    /// Whether this request can be taken without making it unclear whose a message of the server is.
+    pub fn is_free_for(&self, message: &Message) -> bool {
+        self.now().hub.is_free_for(message)
+    }
+
+    /// Since when nobody is here and nobody is expected back; `None` while somebody is.
+    pub fn idle_since(&self) -> Option<Instant> {
+        let state = self.state();
+        (state.sessions.is_empty() && state.hub.parked() == 0).then_some(state.left)
+    }
+
+    /// How many clients are here, and how many calls wait for their client's input.
+    pub fn counts(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.sessions.len(), state.hub.parked())
+    }
+
+    /// We end the server. Says whether there was one.
+    pub fn stop(&self) -> bool {
+        let mut state = self.state();
+        state.stopped = true;
+        let sender = state.sender.clone();
+        drop(state);
+        sender.inspect(|sender| sender.stop()).is_some()
+    }
+
+    /// Whether the end of the server was of our own doing.
+    pub fn is_stopped(&self) -> bool {
+        let state = self.state();
+        state.stopped || state.retired
+    }
+
+    /// What can end well ends well, for this reason.
+    pub fn finish(&self, why: &str) {
+        let mut state = self.state();
+        let mut actions = Vec::new();
+        state.hub.finish(why, &mut actions);
+        state.act(actions);
+    }
+
     /// Whether there is a server that has begun.
     pub fn is_ready(&self) -> bool {
         let state = self.state();
-        state.sender.is_some() && state.share.is_ready()
+        state.sender.is_some() && state.hub.is_ready()
     }
 
     /// Why the server did not begin, if it refused to or could not be asked.
     pub fn refusal(&self) -> Option<String> {
-        self.state().share.refusal().and_then(remote::error_text)
+        self.state().hub.refusal().and_then(remote::error_text)
     }
 
     /// Whether there is a server at all.
@@ -66,12 +201,19 @@ impl Shared {
         self.state().sender.is_some()
     }
 
+    /// The right to give it a server; `None` if it has one. Others that want to wait.
+    pub fn turn_to_begin(&self) -> Option<MutexGuard<'_, ()>> {
+        let turn = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        (!self.has_server()).then_some(turn)
+    }
+
     /// A fresh server is there.
     pub fn begin(&self, sender: Arc<dyn Sender>) {
         let mut state = self.state();
         state.sender = Some(sender);
+        state.stopped = false;
         let mut actions = Vec::new();
-        state.share.begin(&mut actions);
+        state.hub.begin(&mut actions);
         state.act(actions);
         state.end_if_alone();
     }
@@ -79,20 +221,34 @@ impl Shared {
     /// A session joins; `make` makes it of its way to the server.
     pub fn join(self: &Arc<Self>, kind: Kind, make: impl FnOnce(Arc<dyn Sender>) -> Session) -> Arc<Session> {
         let mut state = self.state();
-        state.keys += 1;
-        let key = Key(state.keys);
-        state.share.join(key, kind);
+        let key = state.next_key();
+        state.hub.join(key, kind);
         let session = Arc::new(make(Arc::new(Member { shared: self.clone(), key })));
         state.sessions.insert(key, Arc::downgrade(&session));
         session
     }
 
+    /// A session that is there already joins; gives its way to the server.
+    pub fn take_in(self: &Arc<Self>, kind: Kind, session: &Arc<Session>) -> Arc<dyn Sender> {
+        let mut state = self.state();
+        let key = state.next_key();
+        state.hub.join(key, kind);
+        state.sessions.insert(key, Arc::downgrade(session));
+        Arc::new(Member { shared: self.clone(), key })
+    }
+
     /// Takes a message of the server.
     pub fn deliver(&self, message: Message) {
-        let mut state = self.state();
+        let mut state = self.now();
+        let was_begun = state.hub.is_ready();
         let mut actions = Vec::new();
-        state.share.from_server(message, &mut actions);
+        state.hub.from_server(message, &mut actions);
         state.act(actions);
+        self.schedule(&mut state);
+        drop(state);
+        if !was_begun {
+            self.changed.notify_all();
+        }
     }
 
     /// The server is lost: what was under way gets an error, the sessions live on.
@@ -100,8 +256,10 @@ impl Shared {
         let mut state = self.state();
         state.sender = None;
         let mut actions = Vec::new();
-        state.share.lose(why, &mut actions);
+        state.hub.lose(why, &mut actions);
         state.act(actions);
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// No new session comes: the server ends with the last one.
@@ -113,6 +271,11 @@ impl Shared {
 }
 
 impl State {
+    fn next_key(&mut self) -> Key {
+        self.keys += 1;
+        Key(self.keys)
+    }
+
     /// Does what was decided, and what comes of it.
     fn act(&mut self, actions: Vec<Action>) {
         let mut todo = VecDeque::from(actions);
@@ -129,12 +292,12 @@ impl State {
                         Err(Undelivered::Gone(why)) => why,
                         Err(Undelivered::Full) => "the server does not read what it is sent".into(),
                     };
-                    self.share.undelivered(&message, &why, &mut more);
+                    self.hub.undelivered(&message, &why, &mut more);
                 }
                 Action::ToClient(key, message) => match self.sessions.get(&key).and_then(Weak::upgrade) {
                     Some(session) => {
                         if let Some(answer) = session.deliver(&message) {
-                            self.share.from_client(key, answer, &mut more);
+                            self.hub.from_client(key, answer, &mut more);
                         }
                     }
                     None => log::debug(format_args!("{message:?} is for a session that has ended")),
@@ -148,7 +311,7 @@ impl State {
     /// A connection to a remote server that has not begun never will: another one may.
     fn end_if_refused(&self) {
         if let Some(sender) = self.sender.as_ref().filter(|sender| sender.pid().is_none())
-            && self.share.refusal().is_some()
+            && self.hub.refusal().is_some()
         {
             sender.stop();
         }
@@ -166,18 +329,27 @@ impl State {
 
 impl Sender for Member {
     fn send(&self, message: &Message) -> Result<(), Undelivered> {
-        let mut state = self.shared.state();
+        let mut state = self.shared.now();
         let mut actions = Vec::new();
-        state.share.from_client(self.key, message.clone(), &mut actions);
+        state.hub.from_client(self.key, message.clone(), &mut actions);
         state.act(actions);
+        if state.sender.is_none() && !self.shared.restarts {
+            // It ended just now, and nobody may come to begin another.
+            let mut actions = Vec::new();
+            state.hub.lose("the server has ended", &mut actions);
+            state.act(actions);
+        }
+        self.shared.schedule(&mut state);
         Ok(())
     }
 
     fn stop(&self) {
         let mut state = self.shared.state();
         let mut actions = Vec::new();
-        state.share.leave(self.key, &mut actions);
-        state.sessions.remove(&self.key);
+        state.hub.leave(self.key, &mut actions);
+        if state.sessions.remove(&self.key).is_some() && state.sessions.is_empty() {
+            state.left = Instant::now();
+        }
         state.act(actions);
         state.end_if_alone();
     }

@@ -3,6 +3,8 @@
 use super::house::House;
 use super::offer::Offer;
 use super::server::Of;
+use super::session::Session;
+use super::shared::Shared;
 use crate::config::Target;
 use crate::downstream::http::Response;
 use crate::protocol::http::Refusal;
@@ -72,16 +74,35 @@ pub fn status(house: &House) -> Response {
         reports.iter().map(|report| (report.offer.shown().to_owned(), report.state.into())).collect();
     let servers: Map<String, Value> =
         reports.iter().map(|report| (report.offer.shown().to_owned(), report.json())).collect();
+    let sessions: Vec<_> = house.state().sessions.values().flatten().cloned().collect();
     let body = json!({
         "api_last_activity": activity,
         "active_sse_connections": reports.iter().map(|report| report.streams).sum::<usize>(),
         "server_instances": words,
         "servers": servers,
         "sessions": reports.iter().map(|report| report.sessions).sum::<usize>(),
+        "clients": sessions.iter().map(session).collect::<Vec<_>>(),
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": house.begun.elapsed().as_secs(),
     });
     fresh(Response::json(StatusCode::OK, body.to_string().into()))
+}
+
+/// A link that clients share which are not all legacy ones of a legacy server.
+fn link((era, shared): &(&'static str, Arc<Shared>)) -> Value {
+    let (clients, inputs) = shared.counts();
+    json!({"server_era": era, "clients": clients, "waiting_for_input": inputs})
+}
+
+/// A session. Its id is a secret of its client; its beginning tells sessions apart.
+fn session(session: &Arc<Session>) -> Value {
+    json!({
+        "session": session.shown(),
+        "server": session.offer.shown(),
+        "era": "legacy",
+        "bridged": session.is_bridged() || session.offer.bridges_legacy(),
+        "streams": session.connected().0,
+    })
 }
 
 impl Report {
@@ -100,6 +121,8 @@ impl Report {
             "last_error": self.last_error,
             "sessions": self.sessions,
             "streams": self.streams,
+            "era": self.offer.eras(),
+            "links": self.offer.modern.shown().iter().map(link).collect::<Vec<_>>(),
         })
     }
 }
@@ -139,7 +162,7 @@ pub fn metrics(house: &House) -> Response {
 }
 
 /// What is true now must not be kept by anybody in between.
-fn fresh(mut response: Response) -> Response {
+pub fn fresh(mut response: Response) -> Response {
     response.headers.push((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
     response
 }

@@ -8,15 +8,24 @@ use std::io::Write;
 use std::path::PathBuf;
 
 /// What such a server is: it writes its stdin to a file and a pipe's lines to its stdout, and ends with its stdin.
-/// `initialize` it answers by itself, for the test must wait for the answer.
+/// `initialize` and `server/discover` it answers by itself, for the test must wait for the answer: as a server of the
+/// eras that `SPEAKS` names.
 const SCRIPT: &str = r#"
     mkfifo "$HERE/says-$$" && : >"$HERE/got-$$" && : >"$HERE/puppet-$$"
     exec 3<>"$HERE/says-$$"
     cat "$HERE/says-$$" & cat=$!
     while IFS= read -r line; do
         printf '%s\n' "$line" >>"$HERE/got-$$"
-        case $line in *'"method":"initialize"'*)
-            id=${line#*'"id":'}
+        id=${line#*'"id":'}
+        case $SPEAKS$line in
+        legacy*'"method":"server/discover"'*)
+            printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"unknown"}}\n' "${id%%[,\}]*}" ;;
+        *'"method":"server/discover"'*)
+            printf '{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true},"logging":{},"resources":{"subscribe":true}},"ttlMs":0,"cacheScope":"public"}}\n' \
+                "${id%%[,\}]*}" ;;
+        modern*'"method":"initialize"'*)
+            printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32022,"message":"no","data":{"supported":["2026-07-28"]}}}\n' "${id%%[,\}]*}" ;;
+        *'"method":"initialize"'*)
             revision=${line#*'"protocolVersion":"'}
             printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"%s","capabilities":{"tools":{},"logging":{},"resources":{"subscribe":true}},"serverInfo":{"name":"puppet","version":"1"}}}\n' \
                 "${id%%[,\}]*}" "${revision%%\"*}" ;;
@@ -40,10 +49,16 @@ pub struct Puppet {
 }
 
 impl Stage {
-    /// A proxy with these options.
+    /// A proxy with these options before legacy servers.
     #[must_use]
     pub fn open(options: &[&str]) -> Self {
-        Self { served: Served::script(options, SCRIPT) }
+        Self::open_before("legacy", options)
+    }
+
+    /// A proxy before servers that speak `legacy`, `modern` or `both`.
+    #[must_use]
+    pub fn open_before(speaks: &str, options: &[&str]) -> Self {
+        Self { served: Served::script(options, &format!("SPEAKS={speaks}\n{SCRIPT}")) }
     }
 
     /// Where it listens.

@@ -37,6 +37,12 @@ impl Revision {
         self >= MODERN
     }
 
+    /// Whether a text names a revision whose requests stand alone.
+    #[must_use]
+    pub fn names_modern(text: &str) -> bool {
+        text.parse().is_ok_and(Self::is_modern)
+    }
+
     /// Reads the value of `MCP-Protocol-Version`. A revision that is later than all we know is good enough: client
     /// and server have agreed on it, and we only relay.
     ///

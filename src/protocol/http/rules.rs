@@ -2,7 +2,7 @@
 //! what a browser is told of them (Fetch, "CORS protocol"), and the path under which a client reached us.
 
 use super::Refusal;
-use crate::protocol::network::Network;
+use crate::protocol::network::{Network, Peer};
 use std::net::IpAddr;
 use ureq_proto::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 
@@ -12,6 +12,9 @@ pub struct Rules {
     /// Whether we listen on loopback addresses only. Then a `Host` that is no loopback name belongs to a page
     /// that had its own name resolved to us (DNS rebinding).
     pub loopback: bool,
+    /// Further names that `Host` may have. Where there are some, it must be one of them, or a loopback name, wherever we
+    /// listen.
+    pub allow_hosts: Vec<String>,
     /// Origins of pages that may ask; `*` means all.
     pub allow_origins: Vec<String>,
     /// Headers that their scripts may read.
@@ -23,24 +26,23 @@ pub struct Rules {
     pub trusted_proxies: Vec<Network>,
     /// There are no sessions on `/mcp`.
     pub stateless: bool,
+    /// Where clients get tokens for us; none means that we tell nothing about it.
+    pub auth_servers: Vec<String>,
+    /// Scheme and host under which clients reach us, where what they send does not tell.
+    pub public_url: Option<String>,
 }
 
 /// What a page may send that does not say what it wants to send.
 const REQUEST_HEADERS: &str =
-    "accept, authorization, content-type, last-event-id, mcp-protocol-version, mcp-session-id";
+    "accept, authorization, content-type, last-event-id, mcp-method, mcp-name, mcp-protocol-version, mcp-session-id";
 const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
 /// A longer prefix is not believed.
 const PREFIX_BYTES: usize = 256;
 
 /// The path before ours under which the client reached us: what a trusted reverse proxy says of it, else the base path.
 #[must_use]
-pub fn prefix(request: &Request<()>, rules: &Rules, peer: IpAddr) -> String {
-    let mut said = request.headers().get_all(FORWARDED_PREFIX).iter();
-    let prefix = match (said.next(), said.next()) {
-        (Some(only), None) if rules.trusted_proxies.iter().any(|network| network.contains(peer)) => plain_prefix(only),
-        _ => None,
-    };
-    prefix.unwrap_or(&rules.base_path).to_owned()
+pub fn prefix(request: &Request<()>, rules: &Rules, peer: Peer) -> String {
+    rules.told(request, FORWARDED_PREFIX, peer).and_then(plain_prefix).unwrap_or(&rules.base_path).to_owned()
 }
 
 /// A prefix without the slash at its end. One that would lead elsewhere, or out of its place in a text, is none.
@@ -59,12 +61,24 @@ fn plain_prefix(value: &HeaderValue) -> Option<&str> {
 }
 
 impl Rules {
-    pub(super) fn check_host(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(host) = headers.get(header::HOST).filter(|_| self.loopback) else { return Ok(()) };
-        if is_loopback(host.to_str().unwrap_or_default()) {
+    pub(super) fn check_host(&self, request: &Request<()>) -> Result<(), Refusal> {
+        let is_checked = self.loopback || !self.allow_hosts.is_empty() && !is_probe(request);
+        let Some(host) = request.headers().get(header::HOST).filter(|_| is_checked) else { return Ok(()) };
+        let host = host.to_str().unwrap_or_default();
+        if is_loopback(host) || self.allow_hosts.iter().any(|allowed| is_host(host, allowed)) {
             return Ok(());
         }
-        Err(Refusal::new(StatusCode::FORBIDDEN, "the Host is not one of this machine's own names"))
+        let reason = "the Host is not one of this machine's own names; --allow-host allows one";
+        Err(Refusal::new(StatusCode::FORBIDDEN, reason))
+    }
+
+    /// What a trusted reverse proxy says in this header, if it says it once.
+    pub(super) fn told<'a>(&self, request: &'a Request<()>, name: &str, peer: Peer) -> Option<&'a HeaderValue> {
+        let mut said = request.headers().get_all(name).iter();
+        match (said.next(), said.next()) {
+            (Some(only), None) if self.trusted_proxies.iter().any(|network| network.contains(peer)) => Some(only),
+            _ => None,
+        }
     }
 
     pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -113,16 +127,31 @@ impl Rules {
     }
 }
 
+/// Whether it is what an orchestrator asks, by the address that it knows us by.
+fn is_probe(request: &Request<()>) -> bool {
+    request.uri().path() == "/healthz"
+}
+
 /// Whether `host`, with or without a port, names this machine itself.
 fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((name, port)) if port.is_empty() || port.starts_with(':') => name,
-            _ => return false,
-        },
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
+    let Some(name) = without_port(host) else { return false };
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether `host` is the `allowed` one: on any port, unless that names one.
+fn is_host(host: &str, allowed: &str) -> bool {
+    host.eq_ignore_ascii_case(allowed)
+        || without_port(host).is_some_and(|name| name.eq_ignore_ascii_case(allowed.trim_matches(['[', ']'])))
+}
+
+/// The name in a `Host`, without the port, and without the brackets of an address.
+fn without_port(host: &str) -> Option<&str> {
+    match host.strip_prefix('[') {
+        Some(rest) => {
+            rest.split_once(']').filter(|(_, port)| port.is_empty() || port.starts_with(':')).map(|all| all.0)
+        }
+        None => Some(host.rsplit_once(':').map_or(host, |(name, _)| name)),
+    }
 }
 
 fn is_loopback_origin(origin: &HeaderValue) -> bool {
@@ -171,6 +200,37 @@ mod tests {
             assert_eq!(status("GET /sse", &[(name, value)], rules), wanted, "{name} {value}");
         }
         assert_eq!(status("GET /sse", &[("origin", "http://localhost"), ("origin", "http://a")], &near), 403);
+    }
+
+    #[test]
+    fn further_hosts_may_be_named() {
+        let allow_hosts =
+            vec!["proxy.example".into(), "other.example:81".into(), "[fd00::1]".into(), "10.0.0.1".into()];
+        let near = Rules { loopback: true, allow_hosts, ..Rules::default() };
+        let far = Rules { loopback: false, ..near.clone() };
+        for (host, wanted) in [
+            ("proxy.example", 200),
+            ("Proxy.Example:8080", 200),
+            ("other.example:81", 200),
+            ("other.example:82", 403),
+            ("other.example", 403),
+            ("[fd00::1]", 200),
+            ("[fd00::1]:80", 200),
+            ("10.0.0.1:80", 200),
+            ("10.0.0.2:80", 403),
+            ("localhost:80", 200),
+            ("evil.example", 403),
+            ("proxy.example.evil.example", 403),
+            ("evil.proxy.example", 403),
+            ("", 403),
+        ] {
+            for rules in [&near, &far] {
+                assert_eq!(status("GET /sse", &[("host", host)], rules), wanted, "{host}");
+            }
+        }
+        assert_eq!(status("GET /healthz", &[("host", "10.9.9.9:80")], &far), 200);
+        assert_eq!(status("GET /healthz", &[("host", "evil.example")], &near), 403);
+        assert_eq!(status("GET /status", &[("host", "10.9.9.9:80")], &far), 403);
     }
 
     #[test]
@@ -253,11 +313,18 @@ mod tests {
             ("10.1.2.3", "/a\tb", "/base"),
         ] {
             let request = request("GET /sse", &[(FORWARDED_PREFIX, said)]);
-            assert_eq!(prefix(&request, &rules, peer.parse().unwrap()), wanted, "{peer} {said}");
+            assert_eq!(prefix(&request, &rules, Peer::Address(peer.parse().unwrap())), wanted, "{peer} {said}");
         }
-        let peer: IpAddr = "10.0.0.1".parse().unwrap();
+        let peer = Peer::Address("10.0.0.1".parse().unwrap());
         assert_eq!(prefix(&request("GET /sse", &[]), &rules, peer), "/base");
         let twice = request("GET /sse", &[(FORWARDED_PREFIX, "/a"), (FORWARDED_PREFIX, "/a")]);
         assert_eq!(prefix(&twice, &rules, peer), "/base");
+        let once = request("GET /sse", &[(FORWARDED_PREFIX, "/a")]);
+        assert_eq!(
+            (prefix(&once, &rules, Peer::Unix), prefix(&once, &rules, Peer::Gone)),
+            ("/base".into(), "/base".into())
+        );
+        let rules = Rules { trusted_proxies: vec!["unix".parse().unwrap()], ..rules };
+        assert_eq!((prefix(&once, &rules, Peer::Unix), prefix(&once, &rules, peer)), ("/a".into(), "/base".into()));
     }
 }

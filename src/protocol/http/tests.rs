@@ -24,7 +24,13 @@ fn asked(line: &str, headers: &[(&str, &str)], rules: &Rules) -> Result<(Option<
 }
 
 fn message(session: Option<&str>) -> Action {
-    Action::Message { session: session.map(str::to_owned), revision: None, takes_json: true, takes_events: false }
+    Action::Message {
+        session: session.map(str::to_owned),
+        revision: None,
+        takes_json: true,
+        takes_events: false,
+        mirrored: None,
+    }
 }
 
 fn listen(revision: Option<&str>, last: Option<&str>) -> Action {
@@ -35,7 +41,7 @@ fn listen(revision: Option<&str>, last: Option<&str>) -> Action {
 #[test]
 fn routes() {
     let post = |session: &str| Ok(Action::Post { session: session.into() });
-    let end = || Ok(Action::EndSession { session: "ab".into() });
+    let end = || Ok(Action::EndSession { session: "ab".into(), revision: None });
     for (line, wanted) in [
         ("GET /sse", Ok(Action::OpenSession)),
         ("GET /sse/?x=1", Ok(Action::OpenSession)),
@@ -224,19 +230,54 @@ fn headers_of_a_session() {
         (&[SESSION, (PROTOCOL_VERSION, "2026-07-28")], 200, 200, 200),
         (&[SESSION, (PROTOCOL_VERSION, "2099-01-01")], 200, 200, 200),
         (&[SESSION, (PROTOCOL_VERSION, "")], 200, 200, 200),
-        (&[SESSION, (PROTOCOL_VERSION, "1999-01-01")], 400, 400, 400),
-        (&[SESSION, (PROTOCOL_VERSION, "2025-11-24")], 400, 400, 400),
-        (&[SESSION, (PROTOCOL_VERSION, "1.0")], 400, 400, 400),
-        (&[SESSION, (PROTOCOL_VERSION, "ü")], 400, 400, 400),
-        (&[SESSION, (PROTOCOL_VERSION, "2025-06-18"), (PROTOCOL_VERSION, "2025-06-18")], 400, 400, 400),
+        (&[SESSION, (PROTOCOL_VERSION, "1999-01-01")], 200, 400, 400),
+        (&[SESSION, (PROTOCOL_VERSION, "2025-11-24")], 200, 400, 400),
+        (&[SESSION, (PROTOCOL_VERSION, "1.0")], 200, 400, 400),
+        (&[SESSION, (PROTOCOL_VERSION, "ü")], 200, 400, 400),
+        (&[SESSION, (PROTOCOL_VERSION, "2025-06-18"), (PROTOCOL_VERSION, "2025-06-18")], 200, 400, 400),
         (&[(PROTOCOL_VERSION, "2025-11-25")], 200, 400, 400),
-        (&[(PROTOCOL_VERSION, "2026-07-28")], 400, 400, 400),
+        (&[(PROTOCOL_VERSION, "2026-07-28")], 200, 405, 405),
+        (&[(PROTOCOL_VERSION, "2026-07-28"), (SESSION_ID, "a b")], 200, 400, 400),
         (&[SESSION, (LAST_EVENT_ID, "ü")], 200, 400, 200),
         (&[SESSION, (LAST_EVENT_ID, "1"), (LAST_EVENT_ID, "2")], 200, 400, 200),
     ] {
         for (method, wanted) in [("POST", post), ("GET", get), ("DELETE", delete)] {
             assert_eq!(status(&format!("{method} /mcp"), headers, &Rules::default()), wanted, "{method} {headers:?}");
         }
+    }
+}
+
+#[test]
+fn what_a_head_says_of_a_modern_body() {
+    let said = |headers: &[(&str, &str)]| match asked("POST /mcp", headers, &Rules::default()) {
+        Ok((_, Action::Message { mirrored, .. })) => mirrored,
+        other => panic!("{other:?}"),
+    };
+    for headers in [&[][..], &[SESSION], &[(PROTOCOL_VERSION, "2025-11-25")], &[(PROTOCOL_VERSION, "")]] {
+        assert_eq!(said(headers), None, "{headers:?}");
+    }
+    let full = said(&[
+        SESSION,
+        (PROTOCOL_VERSION, "2026-07-28"),
+        (METHOD, "tools/call"),
+        (NAME, " =?base64?w6k=?= "),
+        ("Mcp-Param-Region", "us"),
+    ]);
+    let wanted = Mirrored {
+        version: Some("2026-07-28".into()),
+        method: Some("tools/call".into()),
+        name: Some("=?base64?w6k=?=".into()),
+        params: vec![("mcp-param-region".into(), "us".into())],
+        refusal: None,
+        malformed: None,
+    };
+    assert_eq!(full.as_deref(), Some(&wanted));
+    assert_eq!(said(&[(METHOD, "x")]).unwrap().version, None);
+    let unknown = said(&[(PROTOCOL_VERSION, "1900-01-01")]).unwrap();
+    assert_eq!((unknown.version.as_deref(), unknown.malformed), (Some("1900-01-01"), None));
+    assert!(unknown.refusal.unwrap().reason.contains("supported are 2024-11-05"));
+    for headers in [&[(METHOD, "x"), (METHOD, "x")][..], &[(NAME, "ä")], &[(PROTOCOL_VERSION, "ü")]] {
+        assert!(said(headers).unwrap().malformed.is_some(), "{headers:?}");
     }
 }
 
@@ -265,8 +306,6 @@ fn without_sessions_there_is_only_post() {
     }
     assert_eq!(asked("POST /mcp", &[], &rules), Ok((None, message(None))));
     assert_eq!(asked("GET /sse", &[], &rules), Ok((None, Action::OpenSession)));
-    let probe = [(PROTOCOL_VERSION, "2026-07-28"), ("mcp-method", "server/discover"), BOTH];
-    assert_eq!(route(&request("POST /mcp", &probe), &rules).unwrap_err().code, INVALID_REQUEST);
 }
 
 #[test]
@@ -278,8 +317,8 @@ fn a_refusal_says_what_would_be_right() {
         ("POST /mcp", &[("content-type", "x/y")], 415, -32600, "must be application/json"),
         ("POST /mcp", &[SESSION, SESSION], 400, -32600, "Mcp-Session-Id is there twice"),
         ("GET /mcp", &[], 400, -32600, "has no Mcp-Session-Id"),
-        ("POST /mcp", &[(PROTOCOL_VERSION, "1.0")], 400, -32600, "supported are 2024-11-05, 2025-03-26"),
-        ("POST /mcp", &[(PROTOCOL_VERSION, "2026-07-28")], 400, -32600, "begin with 'initialize'"),
+        ("GET /mcp", &[SESSION, (PROTOCOL_VERSION, "1.0")], 400, -32600, "supported are 2024-11-05, 2025-03-26"),
+        ("GET /mcp", &[(PROTOCOL_VERSION, "2026-07-28")], 405, -32600, "there is only POST"),
     ] {
         let refusal = route(&request(line, headers), &Rules::default()).unwrap_err();
         assert_eq!((refusal.status.as_u16(), refusal.code), (status, code), "{line}");

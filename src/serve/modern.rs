@@ -1,0 +1,300 @@
+//! The modern side of an offer (MCP 2026-07-28): which links modern clients go over, and what is known of the eras that
+//! the server speaks.
+//!
+//! ```text
+//!                 its answer to `server/discover` is a modern one
+//!   Unknown ──▶ Probing ──────────────────────────────────────────▶ Modern: one link for all modern clients
+//!                  │ any other answer, its end, or nothing in time              │ begins again, and refuses
+//!                  └────────────────────────────────────────────────▶ Legacy: links over the bridge, by what clients can do
+//!                                                                        └── one refuses `initialize` as a modern server does
+//! ```
+//!
+//! Always: a process serves one era for its whole life; a legacy client's process is never probed. Of two calls that the
+//! server may ask something about, each has a link of its own while both are open, so that a question is never put to
+//! another's client.
+
+mod way;
+
+use super::offer::Offer;
+use super::shared::{Begun, Shared};
+use crate::protocol::era::Protocol;
+use crate::protocol::http::Mirrored;
+use crate::protocol::message::Message;
+use crate::protocol::modern;
+use crate::protocol::modern::headers::{self, Given};
+use crate::protocol::modern::params::Schemas;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a call waits for a link that is free for it, before it goes over one where the server cannot ask it anything.
+const PATIENCE: Duration = Duration::from_mins(1);
+const TOO_MANY: &str = "too many links to the server; --max-sessions allows more";
+
+/// The modern side of an offer.
+pub struct Modern {
+    pinned: Protocol,
+    /// Which parameters of which tools are repeated in headers.
+    schemas: Mutex<Schemas>,
+    state: Mutex<State>,
+    /// It is known what the server speaks, or a link may be free.
+    known: Condvar,
+    /// How many look for a link that is free.
+    waiting: AtomicUsize,
+}
+
+/// Somebody looks for a link that is free.
+struct Waits<'a>(&'a Modern);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+struct State {
+    /// What it speaks to modern clients.
+    era: Era,
+    /// Whether it speaks to legacy clients; nothing is known before the first.
+    serves_legacy: Option<bool>,
+    /// The link for all modern clients of a modern server, and for legacy ones that come over the bridge.
+    straight: Option<Arc<Shared>>,
+    /// The links over the bridge to a legacy server.
+    crossings: Vec<Crossing>,
+    /// We are stopping: nobody waits any more.
+    is_closing: bool,
+}
+
+/// What a server speaks to modern clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Era {
+    Unknown,
+    Probing,
+    Modern,
+    Legacy,
+}
+
+/// One link over the bridge to a legacy server.
+struct Crossing {
+    /// What the server was told that its client can do.
+    capabilities: String,
+    shared: Arc<Shared>,
+    /// How many are about to send it what the server may ask something about.
+    asked: usize,
+}
+
+/// What is to be done with a modern request.
+pub enum Way {
+    /// It is answered with this.
+    Answer(Message),
+    /// It goes over this link.
+    Link(Visit),
+}
+
+/// A place on a link for one request. It is kept until the link has the request, and knows itself what it may take.
+pub struct Visit {
+    offer: Arc<Offer>,
+    /// The link.
+    pub shared: Arc<Shared>,
+    asked: bool,
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if self.asked {
+            let mut state = self.offer.modern.state();
+            if let Some(one) = state.crossings.iter_mut().find(|one| Arc::ptr_eq(&one.shared, &self.shared)) {
+                one.asked -= 1;
+            }
+            drop(state);
+            self.offer.modern.is_done();
+        }
+    }
+}
+
+impl Modern {
+    /// Nothing is known, unless the user says it.
+    pub fn new(pinned: Protocol) -> Self {
+        let (era, serves_legacy) = match pinned {
+            Protocol::Auto => (Era::Unknown, None),
+            Protocol::Legacy => (Era::Legacy, Some(true)),
+            Protocol::Modern => (Era::Modern, Some(false)),
+        };
+        let state = State { era, serves_legacy, straight: None, crossings: Vec::new(), is_closing: false };
+        Self {
+            pinned,
+            schemas: Mutex::default(),
+            state: Mutex::new(state),
+            known: Condvar::new(),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether legacy clients come over the bridge, as far as is known.
+    pub fn refuses_legacy(&self) -> bool {
+        self.state().serves_legacy == Some(false)
+    }
+
+    /// A server has answered a legacy client's `initialize`; says whether it refuses, or may refuse, to speak to legacy
+    /// clients at all.
+    pub fn learn_legacy(&self, initialize: &Message, answer: &Message) -> bool {
+        let refuses = self.pinned != Protocol::Legacy && modern::refuses_legacy(answer);
+        let may_refuse = self.pinned != Protocol::Legacy && modern::may_refuse_legacy(initialize, answer);
+        match (refuses, may_refuse, answer.is_error()) {
+            (true, _, _) => self.learn_crossed(),
+            (false, false, false) => drop(self.state().serves_legacy.get_or_insert(true)),
+            _ => {}
+        }
+        refuses || may_refuse
+    }
+
+    /// The server speaks modern revisions only.
+    pub fn learn_crossed(&self) {
+        let mut state = self.state();
+        state.serves_legacy = Some(false);
+        if state.era == Era::Unknown {
+            state.era = Era::Modern;
+        }
+    }
+
+    /// Whether the head of a request says what its body says.
+    ///
+    /// # Errors
+    /// It does not; this is the answer.
+    pub fn check(&self, mirrored: Option<&Mirrored>, request: &Message) -> Result<(), Box<Message>> {
+        let none = Mirrored::default();
+        let head = mirrored.unwrap_or(&none);
+        if let Some(why) = &head.malformed {
+            return Err(headers::mismatch(request, why));
+        }
+        let Mirrored { version, method, name, .. } = head;
+        let given = Given { version: version.as_deref(), method: method.as_deref(), name: name.as_deref() };
+        headers::check(request, &given, &[modern::REVISION])?;
+        modern::check_method(request)?;
+        let param = |name: &str| head.params.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        self.schemas.lock().unwrap_or_else(PoisonError::into_inner).check(request, &param)
+    }
+
+    /// The server has listed tools: which of their parameters are repeated in headers.
+    pub fn learn_tools(&self, answer: &Message) {
+        if let Some(result) = answer.result_text() {
+            self.schemas.lock().unwrap_or_else(PoisonError::into_inner).learn(result);
+        }
+    }
+
+    /// A server that was taken for a modern one and is none ends.
+    fn end_refused(&self) {
+        let straight = self.state().straight.clone();
+        let Some(shared) = straight.filter(|shared| matches!(shared.wait(Duration::ZERO), Begun::Refused(_))) else {
+            return;
+        };
+        self.state().straight.take_if(|known| Arc::ptr_eq(known, &shared));
+        shared.retire();
+        shared.stop();
+    }
+
+    /// Links whose servers refused to begin end, so that others are tried. One that refused as only a modern server does
+    /// was taken for something that it is not.
+    fn forget_refused(&self) {
+        let mut state = self.state();
+        let mut is_modern = false;
+        state.crossings.retain(|crossing| {
+            let Begun::Refused(answer) = crossing.shared.wait(Duration::ZERO) else { return true };
+            is_modern |= modern::refuses_legacy(&answer);
+            crossing.shared.retire();
+            crossing.shared.stop();
+            false
+        });
+        if is_modern && self.pinned == Protocol::Auto && state.era != Era::Probing {
+            (state.era, state.serves_legacy) = (Era::Unknown, Some(false));
+        }
+    }
+
+    /// We are stopping: those who wait for a link, or to know the era, are refused.
+    pub fn close(&self) {
+        self.state().is_closing = true;
+        self.known.notify_all();
+    }
+
+    /// A request is over: a link may be free.
+    pub fn is_done(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            drop(self.state()); // who looks for one has looked, and waits
+            self.known.notify_all();
+        }
+    }
+
+    /// From now on somebody looks for a link, or waits for one.
+    fn waits(&self) -> Waits<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waits(self)
+    }
+
+    /// What is remote speaks modern revisions, or none, by what its client has found out meanwhile: what was believed is
+    /// found out anew. Says whether that was something else.
+    pub fn reconsider(&self, is_modern: bool) -> bool {
+        let mut state = self.state();
+        let believed = if is_modern { Era::Legacy } else { Era::Modern };
+        if self.pinned != Protocol::Auto || state.era != believed {
+            return false;
+        }
+        state.era = Era::Unknown;
+        let links = state.straight.take().into_iter().chain(state.crossings.drain(..).map(|one| one.shared));
+        let links: Vec<_> = links.collect();
+        drop(state);
+        for shared in links {
+            shared.retire();
+        }
+        true
+    }
+
+    /// What it speaks, as far as is known: to legacy and to modern clients.
+    pub fn eras(&self) -> &'static str {
+        let state = self.state();
+        match (state.serves_legacy, state.era) {
+            (Some(true), Era::Modern) => "both",
+            (Some(true), _) | (None, Era::Legacy) => "legacy",
+            (_, Era::Modern) | (Some(false), _) => "modern",
+            (None, Era::Unknown | Era::Probing) => "unknown",
+        }
+    }
+
+    /// The links and the era of the server behind each, for people.
+    pub fn shown(&self) -> Vec<(&'static str, Arc<Shared>)> {
+        let state = self.state();
+        let straight = state.straight.iter().map(|shared| ("modern", shared.clone()));
+        straight.chain(state.crossings.iter().map(|crossing| ("legacy", crossing.shared.clone()))).collect()
+    }
+
+    /// Every link.
+    pub fn links(&self) -> Vec<Arc<Shared>> {
+        let state = self.state();
+        state.straight.iter().chain(state.crossings.iter().map(|crossing| &crossing.shared)).cloned().collect()
+    }
+}
+
+impl State {
+    /// The first link that can take this request of a client with these capabilities.
+    fn free_for(&mut self, request: &Message, capabilities: &str, asked: bool) -> Option<Arc<Shared>> {
+        let mut usable = self.crossings.iter_mut().filter(|one| one.capabilities == capabilities);
+        let free = |one: &&mut Crossing| !asked || (one.asked == 0 && one.shared.is_free_for(request));
+        usable.find(free).map(|one| one.take(asked))
+    }
+}
+
+impl Crossing {
+    fn take(&mut self, asked: bool) -> Arc<Shared> {
+        self.asked += usize::from(asked);
+        self.shared.clone()
+    }
+
+    /// Whether its server works on a call that it may ask something about. One that waits for its client's input does
+    /// nothing meanwhile.
+    fn is_busy(&self, request: &Message) -> bool {
+        self.asked > 0 || self.shared.counts().1 == 0 && !self.shared.is_free_for(request)
+    }
+}

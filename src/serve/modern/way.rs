@@ -1,0 +1,295 @@
+//! Which way a modern request takes, and how a legacy client gets over the bridge.
+//!
+//! Always: no server is begun, and nobody is waited for, with the state of the modern side locked; of links only those over
+//! the bridge are looked into meanwhile, because the straight one may be on its way to that state.
+
+use super::{Crossing, Era, PATIENCE, TOO_MANY, Visit, Way};
+use crate::error::Error;
+use crate::log;
+use crate::protocol::bridge::both::ModernServer;
+use crate::protocol::bridge::to_legacy::{self, ToLegacy, legacy_capabilities, may_be_addressed};
+use crate::protocol::era::{self, Protocol};
+use crate::protocol::http::Refusal;
+use crate::protocol::hub;
+use crate::protocol::message::Message;
+use crate::protocol::modern::{meta, share};
+use crate::serve::house::House;
+use crate::serve::house::{STOPPING, unavailable};
+use crate::serve::offer::Offer;
+use crate::serve::server::Of;
+use crate::serve::session::Session;
+use crate::serve::shared::{Begun, Shared};
+use crate::system;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a server may take to answer the first `server/discover`. One that has not is taken for a legacy one.
+const PROBE: Duration = Duration::from_secs(10);
+/// How long a further link over the bridge is kept without a client.
+const SPARE_LINK: Duration = Duration::from_secs(30);
+/// Whatever a server may ask of a client.
+const EVERYTHING: &str = r#"{"roots":{},"sampling":{"context":{},"tools":{}},"elicitation":{"form":{},"url":{}}}"#;
+
+impl House {
+    /// The way that a modern request takes. The thread that asks may have to wait until it is known what the server
+    /// speaks.
+    ///
+    /// # Errors
+    /// There is no server for it.
+    pub fn modern_way(self: &Arc<Self>, offer: &Arc<Offer>, request: &Message) -> Result<Way, Refusal> {
+        if let Some(visit) = resumed(offer, request) {
+            return Ok(Way::Link(visit));
+        }
+        offer.modern.forget_refused();
+        offer.reconsider();
+        match self.era(offer, request)? {
+            (Era::Modern, Some(greeting)) => Ok(Way::Answer(greeting)),
+            (Era::Modern, None) => {
+                let shared = self.straight(offer).map_err(|error| unavailable(&error.to_string()))?;
+                Ok(Way::Link(Visit { offer: offer.clone(), shared, asked: false }))
+            }
+            _ => self.crossing(offer, request).map(Way::Link).map_err(|error| unavailable(&error.to_string())),
+        }
+    }
+
+    /// What the server speaks to modern clients; found out now if nobody knows. The answer to this very request, if
+    /// it was what the server was asked then.
+    fn era(self: &Arc<Self>, offer: &Arc<Offer>, request: &Message) -> Result<(Era, Option<Message>), Refusal> {
+        let modern = &offer.modern;
+        let mut state = modern.state();
+        while state.era == Era::Probing && !state.is_closing {
+            state = modern.known.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.is_closing {
+            return Err(unavailable(STOPPING));
+        }
+        if state.era != Era::Unknown {
+            return Ok((state.era, None));
+        }
+        state.era = Era::Probing;
+        drop(state);
+        let found = self.probe(offer, request);
+        modern.state().era = found.as_ref().map_or(Era::Unknown, |(era, _)| *era);
+        modern.known.notify_all();
+        let (era, greeting) = found.map_err(|error| unavailable(&error.to_string()))?;
+        log::debug(format_args!("'{}' speaks to modern clients: {era:?}", offer.shown()));
+        Ok((era, greeting))
+    }
+
+    /// Asks a server of its own what it speaks, with the client's own question if it is one.
+    fn probe(self: &Arc<Self>, offer: &Arc<Offer>, request: &Message) -> Result<(Era, Option<Message>), Error> {
+        let params = request.params().filter(|_| request.method() == Some("server/discover"));
+        let shared = self.link_by(Box::new(self.modern_hub(params)));
+        self.begin_link(offer, &shared)?;
+        match shared.wait(PROBE) {
+            Begun::Ready => {
+                let id = request.id().filter(|_| params.is_some());
+                let greeting = id.and_then(|id| Some(shared.greeting()?.with_id(id)));
+                let mut state = offer.modern.state();
+                if state.straight.is_some() {
+                    drop(state); // a legacy client has needed it meanwhile
+                    shared.retire();
+                } else {
+                    state.straight = Some(shared);
+                }
+                Ok((Era::Modern, greeting))
+            }
+            Begun::Lost if self.state().stopping => Err(Error::Failed(STOPPING.into())),
+            Begun::Refused(_) | Begun::Lost | Begun::Silent => {
+                shared.retire();
+                shared.stop();
+                match &offer.client {
+                    Some(client) if client.way(era::Era::Modern) != era::Way::Crossed => {
+                        Err(Error::Failed("the server cannot be asked what it speaks".into()))
+                    }
+                    _ => Ok((Era::Legacy, None)),
+                }
+            }
+        }
+    }
+
+    fn modern_hub(&self, probe: Option<&str>) -> ModernServer<share::Share> {
+        let limits = self.hub_limits();
+        let modern = probe.map_or_else(|| share::Share::new(limits), |params| share::Share::asking(limits, params));
+        ModernServer::new(modern, limits)
+    }
+
+    /// What the clients of a link may keep waiting.
+    pub fn hub_limits(&self) -> hub::Limits {
+        hub::Limits { open: self.options.open_requests, waiting_bytes: self.options.limits.stream_bytes }
+    }
+
+    /// The link for all modern clients of a modern server. It is begun if there is none, and if its server has ended.
+    ///
+    /// # Errors
+    /// The server cannot be started.
+    pub fn straight(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<Arc<Shared>, Error> {
+        let shared = {
+            let mut state = offer.modern.state();
+            let fresh = || self.link_by(Box::new(self.modern_hub(None)));
+            state.straight.get_or_insert_with(fresh).clone()
+        };
+        self.begin_link(offer, &shared)?;
+        if let Begun::Refused(_) = shared.wait(Duration::ZERO) {
+            // It is not what it was.
+            let mut state = offer.modern.state();
+            let is_it = state.straight.as_ref().is_some_and(|known| Arc::ptr_eq(known, &shared));
+            if offer.modern.pinned == Protocol::Auto && is_it && state.era != Era::Probing {
+                (state.era, state.serves_legacy, state.straight) = (Era::Unknown, None, None);
+            }
+            drop(state);
+            shared.retire();
+            shared.stop();
+        }
+        Ok(shared)
+    }
+
+    /// The link over the bridge for a request of a client that can do what it says: the first that is free for it, or
+    /// another one. Where as many as may be are busy, it waits for one of them.
+    fn crossing(self: &Arc<Self>, offer: &Arc<Offer>, request: &Message) -> Result<Visit, Error> {
+        // One process for all is told that its client can do everything; the bridge knows who cannot.
+        let declared = meta::capabilities(request).filter(|_| offer.shared.is_none());
+        let declared = declared.unwrap_or(if offer.shared.is_some() { EVERYTHING } else { "{}" });
+        let capabilities = legacy_capabilities(declared);
+        let asked = may_be_addressed(request);
+        let until = Instant::now() + PATIENCE;
+        let _waits = offer.modern.waits();
+        let mut state = offer.modern.state();
+        let shared = loop {
+            if let Some(shared) = state.free_for(request, &capabilities, asked) {
+                break shared;
+            }
+            if state.is_closing {
+                return Err(Error::Failed(STOPPING.into()));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let busy = state.crossings.iter().filter(|one| one.capabilities == capabilities && one.is_busy(request));
+            if offer.shared.is_some() && !state.crossings.is_empty() || left.is_zero() {
+                // The bridge refuses what it cannot tell whose it is.
+                let first = state.crossings.iter_mut().find(|one| one.capabilities == capabilities);
+                break first.map(|one| one.take(asked)).ok_or_else(|| Error::Failed(TOO_MANY.into()))?;
+            }
+            if busy.count() < self.options.links && state.crossings.len() < self.options.sessions {
+                let shared = self.link_by(Box::new(self.bridge(request, capabilities.clone())?));
+                let (capabilities, asked) = (capabilities.clone(), usize::from(asked));
+                state.crossings.push(Crossing { capabilities, shared: shared.clone(), asked });
+                break shared;
+            }
+            (state, _) = offer.modern.known.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        };
+        drop(state);
+        let visit = Visit { offer: offer.clone(), shared, asked };
+        self.begin_link(offer, &visit.shared)?;
+        Ok(visit)
+    }
+
+    fn bridge(&self, request: &Message, capabilities: String) -> Result<ToLegacy, Error> {
+        let secret = system::random_id().map_err(|error| Error::Failed(format!("no randomness: {error}")))?;
+        let ours = || format!(r#"{{"name":"mcp-proxy","version":"{}"}}"#, env!("CARGO_PKG_VERSION"));
+        let settings = to_legacy::Settings {
+            client_info: meta::client_info(request).map_or_else(ours, str::to_owned),
+            capabilities,
+            one_client: false,
+            most_parked: self.options.inputs,
+            parked_bytes: self.options.input_bytes,
+            parked_age: self.options.input_timeout,
+            gather: to_legacy::GATHER,
+        };
+        Ok(ToLegacy::new(self.hub_limits(), settings, secret))
+    }
+
+    /// Begins a link with a server, unless it has one.
+    fn begin_link(self: &Arc<Self>, offer: &Arc<Offer>, shared: &Arc<Shared>) -> Result<(), Error> {
+        let Some(_turn) = shared.turn_to_begin() else { return Ok(()) };
+        loop {
+            let server = self.take_server(offer)?;
+            if server.owner.give_to(&Of::Shared(shared.clone())) {
+                server.begin(shared);
+                break;
+            } // else: the spare has ended meanwhile
+        }
+        self.prepare_or_log(offer);
+        Ok(())
+    }
+
+    /// A legacy client's server has refused to speak to it, because it speaks modern revisions only: the client goes
+    /// over the bridge.
+    pub fn cross(self: &Arc<Self>, session: &Arc<Session>) {
+        let offer = &session.offer;
+        log::debug(format_args!("session {} goes over the bridge: the server is a modern one", session.shown()));
+        self.release_server(session);
+        if session.is_ended() {
+            return;
+        }
+        if let Some(shared) = &offer.shared {
+            shared.stop();
+        }
+        match self.straight(offer) {
+            Ok(shared) => {
+                session.cross(shared.take_in(hub::Kind::Session, session));
+                if session.is_ended() {
+                    session.sender().stop();
+                }
+            }
+            Err(error) => self.close_session(session, &error.to_string()),
+        }
+    }
+
+    /// Sees to what is too old; says when to look again.
+    pub fn look_after_links(&self, now: Instant) -> Option<Instant> {
+        let offers = {
+            let state = self.state();
+            let mut offers = state.offers.clone();
+            for (offer, _) in state.servers.values() {
+                // One that is not offered any more may still have clients.
+                if !offers.iter().any(|known| Arc::ptr_eq(known, offer)) {
+                    offers.push(offer.clone());
+                }
+            }
+            offers
+        };
+        for offer in offers.iter().filter(|offer| offer.state().removed) {
+            for shared in offer.modern.links() {
+                shared.retire();
+            }
+        }
+        let next = offers.iter().flat_map(|offer| offer.modern.links()).filter_map(|shared| shared.tick());
+        let next = next.min();
+        for offer in offers {
+            self.end_idle_links(&offer, now);
+            offer.modern.end_refused();
+        }
+        next
+    }
+
+    /// Ends links over the bridge that nobody has used for long. The first of a kind is kept for longer.
+    fn end_idle_links(&self, offer: &Offer, now: Instant) {
+        let mut kinds = Vec::new();
+        let mut ended = Vec::new();
+        offer.modern.state().crossings.retain(|crossing| {
+            let is_first = !kinds.contains(&crossing.capabilities);
+            kinds.push(crossing.capabilities.clone());
+            let limit = if is_first { self.options.session_idle } else { SPARE_LINK.min(self.options.session_idle) };
+            let is_idle = crossing.shared.idle_since().is_some_and(|left| left + limit <= now);
+            let ends = crossing.asked == 0 && is_idle;
+            if ends {
+                ended.push(crossing.shared.clone());
+            }
+            !ends
+        });
+        for shared in ended {
+            shared.retire();
+        }
+    }
+}
+
+/// The link on which a call waits for its client's input, if this request brings it.
+fn resumed(offer: &Arc<Offer>, request: &Message) -> Option<Visit> {
+    if !request.params().is_some_and(|params| params.contains("requestState") || params.contains('\\')) {
+        return None;
+    }
+    let mut state = offer.modern.state();
+    let crossing = state.crossings.iter_mut().find(|crossing| crossing.shared.resumes(request))?;
+    crossing.asked += 1;
+    Some(Visit { offer: offer.clone(), shared: crossing.shared.clone(), asked: true })
+}
