@@ -5,30 +5,33 @@
 
 mod support;
 
+#[path = "peers/cells.rs"]
+mod cells;
 #[path = "peers/installed.rs"]
 mod installed;
 #[path = "peers/matrix.rs"]
 mod matrix;
 
+use cells::Filled;
 use installed::{node, node_path, python, python_sdk2, script, serve, server, succeed, url};
 use matrix::{CLIENTS, Client, FEATURES, ROUTES, Route};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::thread;
 use support::{Folder, Process};
 
-/// How many cells of the matrix are filled at the same time.
-const SIDE_BY_SIDE: usize = 3;
-
 /// What the Python `mcp-proxy` 0.13.0 does not carry, wherever it stands: seen with nothing but two of it.
-const LIMITS_OF_THE_PYTHON_PROXY: [&str; 12] = [
+const LIMITS_OF_THE_PYTHON_PROXY: [&str; 17] = [
     "capabilities",
+    "unknown-tool",
+    "unknown-method",
     "log-messages",
     "log-level",
     "sampling",
     "elicitation",
     "roots",
+    "several-at-once",
+    "several-rounds",
+    "asking-prompt",
     "roots-changed",
     "cancellation",
     "subscriptions",
@@ -39,13 +42,16 @@ const LIMITS_OF_THE_PYTHON_PROXY: [&str; 12] = [
 
 /// What two clients cannot try at the same moment on one server: each would see what the other does to its state,
 /// and a question that belongs to no request may be put to either.
-const LIMITS_OF_SHARING: [&str; 11] = [
+const LIMITS_OF_SHARING: [&str; 14] = [
     "log-messages",
     "log-level",
     "log-level-set",
     "sampling",
     "elicitation",
     "roots",
+    "several-at-once",
+    "several-rounds",
+    "asking-prompt",
     "subscriptions",
     "list-changed",
     "unknown-messages",
@@ -55,7 +61,8 @@ const LIMITS_OF_SHARING: [&str; 11] = [
 
 #[test]
 fn every_client_uses_every_feature_on_every_way() {
-    let filled = fill_all();
+    let wanted: Vec<_> = ROUTES.iter().flat_map(|route| CLIENTS.map(|client| (route, client))).collect();
+    let filled = cells::fill_all(&wanted, |(route, client)| matrix::cell(client, route));
     let failed: String = filled.iter().filter_map(explained).collect();
     println!("{}", table(&filled));
     assert!(failed.is_empty(), "\n{}\n{failed}", table(&filled));
@@ -155,51 +162,24 @@ fn the_inspector_lists_and_calls_tools() {
     }
 }
 
-/// One cell of the matrix that was filled: how many features worked, or what did not.
-type Cell = (&'static Route, Client, Result<usize, String>);
-
-/// Fills every cell, a few at the same time, and returns them in the order of the table.
-fn fill_all() -> Vec<Cell> {
-    let mut wanted = ROUTES.iter().flat_map(|route| CLIENTS.map(|client| (route, client)));
-    let order: Vec<_> = wanted.clone().map(|(route, client)| (route.name, client)).collect();
-    let next = Mutex::new(move || wanted.next());
-    let filled = Mutex::new(Vec::new());
-    let fill = || {
-        while let Some((route, client)) = (next.lock().expect("no panic"))() {
-            let cell = filled_one(client, route);
-            filled.lock().expect("no panic").push((route, client, cell));
-        }
-    };
-    thread::scope(|scope| (0..SIDE_BY_SIDE).for_each(|_| drop(scope.spawn(fill))));
-    let mut filled = filled.into_inner().expect("no panic");
-    filled.sort_by_key(|(route, client, _)| order.iter().position(|cell| *cell == (route.name, *client)));
-    filled
-}
-
-/// Fills a cell; a panic, say of a server that never listened, fails it alone.
-fn filled_one(client: Client, route: &'static Route) -> Result<usize, String> {
-    let cell = thread::spawn(move || matrix::cell(client, route));
-    cell.join().unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        Err(text.unwrap_or_else(|| "panicked".to_owned()))
-    })
-}
+/// One cell of the matrix that was filled.
+type Cell = ((&'static Route, Client), Filled);
 
 /// The matrix: a line a way, a column a client.
 fn table(cells: &[Cell]) -> String {
     let heading = CLIENTS.map(|client| format!("{:>12}", format!("{client:?}"))).concat();
     let lines = cells.chunks(CLIENTS.len()).map(|line| {
-        let numbers = line.iter().map(|(_, _, cell)| match cell {
+        let numbers = line.iter().map(|(_, cell)| match cell {
             Ok(worked) => format!("{:>12}", format!("{worked}/{}", FEATURES.len())),
             Err(_) => format!("{:>12}", "FAIL"),
         });
-        format!("{:<24}{}\n", line[0].0.name, numbers.collect::<String>())
+        format!("{:<24}{}\n", line[0].0.0.name, numbers.collect::<String>())
     });
     format!("{:<24}{heading}\n{}", "", lines.collect::<String>())
 }
 
 /// What went wrong in a cell, if anything did.
-fn explained((route, client, cell): &Cell) -> Option<String> {
+fn explained(((route, client), cell): &Cell) -> Option<String> {
     cell.as_ref().err().map(|why| format!("{} from {client:?}:\n{why}\n", route.name))
 }
 

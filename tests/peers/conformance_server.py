@@ -1,207 +1,91 @@
-"""An MCP server on the Python SDK with everything that the server scenarios of the conformance suite ask for.
+"""An MCP server on version 1 of the Python SDK with everything that the server scenarios of the conformance suite ask
+for and a legacy server can have.
 
     conformance_server.py           on stdio
     conformance_server.py --http    on the SDK's own Streamable HTTP server, at any free port
-
-Names, texts and schemas are the suite's; `conformance list` names its scenarios.
 """
 
-import base64
-import json
-import struct
-import zlib
-
 import anyio
-from mcp import types
-from mcp.server.lowlevel import Server
+from mcp import McpError, types
+from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.lowlevel.helper_types import ReadResourceContents
+from mcp.shared.message import ServerMessageMetadata
 from pydantic import AnyUrl
 
+from conformance_tools import PROMPTS, RESOURCES, TOOLS, prompt, resource
 from hosting import host
+from tap import tap, wrap
 
-PROMPT = {"type": "object", "properties": {"prompt": {"type": "string"}}, "required": ["prompt"]}
-MESSAGE = {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]}
-NOTHING = {"type": "object", "properties": {}}
-PERSON = {
-    "type": "object",
-    "properties": {
-        "username": {"type": "string", "description": "User's response"},
-        "email": {"type": "string", "description": "User's email address"},
-    },
-    "required": ["username", "email"],
-}
-DEFAULTS = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "default": "John Doe"},
-        "age": {"type": "integer", "default": 30},
-        "score": {"type": "number", "default": 95.5},
-        "status": {"type": "string", "enum": ["active", "inactive", "pending"], "default": "active"},
-        "verified": {"type": "boolean", "default": True},
-    },
-    "required": [],
-}
-TITLED = [{"const": f"value{number}", "title": f"{name} Option"} for number, name in enumerate(["First", "Second"], 1)]
-OPTIONS = ["option1", "option2", "option3"]
-ENUMS = {
-    "type": "object",
-    "properties": {
-        "untitledSingle": {"type": "string", "enum": OPTIONS},
-        "titledSingle": {"type": "string", "oneOf": TITLED},
-        "legacyEnum": {"type": "string", "enum": ["opt1", "opt2"], "enumNames": ["Option One", "Option Two"]},
-        "untitledMulti": {"type": "array", "items": {"type": "string", "enum": OPTIONS}},
-        "titledMulti": {"type": "array", "items": {"anyOf": TITLED}},
-    },
-    "required": [],
-}
-SCHEMA_2020_12 = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "type": "object",
-    "$defs": {
-        "address": {"type": "object", "properties": {"street": {"type": "string"}, "city": {"type": "string"}}}
-    },
-    "properties": {"name": {"type": "string"}, "address": {"$ref": "#/$defs/address"}},
-    "additionalProperties": False,
-}
-TOOLS = {}
+RESOURCE_NOT_FOUND = -32002
 
 
-def tool(schema, name=None):
-    """Adds a tool to the list: a coroutine that takes the request's context and returns a list of content."""
+class Call:
+    """One request while it is handled: see conformance_tools.py."""
 
-    def add(function):
-        TOOLS[name or function.__name__] = (schema, function)
-        return function
+    modern = False
 
-    return add
+    def __init__(self, context, connection):
+        self.context = context
+        self.connection = connection
+        self.close_stream = context.close_sse_stream
+        self.declared = context.session.client_params.capabilities.model_dump(exclude_none=True)
 
+    async def ask(self, **questions):
+        answers = {}
 
-def text(words):
-    return types.TextContent(type="text", text=words)
+        async def one(name, question):
+            answers[name] = await self.connection.ask(name, question, self.context.request_id)
 
+        async with anyio.create_task_group() as tasks:
+            for name, question in questions.items():
+                tasks.start_soon(one, name, question)
+        return [answers[name] for name in questions]
 
-def image():
-    return types.ImageContent(type="image", data=encoded(png()), mimeType="image/png")
+    async def log(self, words):
+        await self.context.session.send_log_message("info", words, related_request_id=self.context.request_id)
 
-
-def embedded(uri, kind, words):
-    resource = types.TextResourceContents(uri=AnyUrl(uri), mimeType=kind, text=words)
-    return types.EmbeddedResource(type="resource", resource=resource)
-
-
-def encoded(data):
-    return base64.b64encode(data).decode()
-
-
-def png():
-    """One red pixel."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
-    pixel = zlib.compress(b"\0\xff\0\0")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
-
-
-def wav():
-    """A sound of no length."""
-    form = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 8000, 1, 8) + b"data" + struct.pack("<I", 0)
-    return b"RIFF" + struct.pack("<I", len(form)) + form
-
-
-@tool(NOTHING)
-async def test_simple_text(context):
-    return [text("This is a simple text response for testing.")]
-
-
-@tool(NOTHING)
-async def test_image_content(context):
-    return [image()]
-
-
-@tool(NOTHING)
-async def test_audio_content(context):
-    return [types.AudioContent(type="audio", data=encoded(wav()), mimeType="audio/wav")]
-
-
-@tool(NOTHING)
-async def test_embedded_resource(context):
-    return [embedded("test://embedded-resource", "text/plain", "This is an embedded resource content.")]
-
-
-@tool(NOTHING)
-async def test_multiple_content_types(context):
-    data = json.dumps({"test": "data", "value": 123})
-    mixed = embedded("test://mixed-content-resource", "application/json", data)
-    return [text("Multiple content types test:"), image(), mixed]
-
-
-@tool(NOTHING)
-async def test_tool_with_logging(context):
-    for words in ["Tool execution started", "Tool processing data", "Tool execution completed"]:
-        await context.session.send_log_message("info", words, related_request_id=context.request_id)
-        await anyio.sleep(0.05)
-    return [text("logged")]
-
-
-@tool(NOTHING)
-async def test_error_handling(context):
-    raise ValueError("This tool intentionally returns an error for testing")
-
-
-@tool(NOTHING)
-async def test_tool_with_progress(context):
-    token = context.meta and context.meta.progressToken
-    for done in [0, 50, 100]:
+    async def progress(self, done):
+        token = self.context.meta and self.context.meta.progressToken
         if token is not None:
-            request = str(context.request_id)
-            await context.session.send_progress_notification(token, done, 100, related_request_id=request)
-        await anyio.sleep(0.05)
-    return [text("done")]
+            request = str(self.context.request_id)
+            await self.context.session.send_progress_notification(token, done, 100, related_request_id=request)
+
+    async def changed(self, kind):
+        if kind == "tools":
+            await self.context.session.send_tool_list_changed()
+        else:
+            await self.context.session.send_prompt_list_changed()
 
 
-@tool(PROMPT)
-async def test_sampling(context, prompt):
-    message = types.SamplingMessage(role="user", content=text(prompt))
-    result = await context.session.create_message(
-        [message], max_tokens=100, related_request_id=context.request_id
-    )
-    return [text(f"LLM response: {result.content.text}")]
+class Connection:
+    """Asks the client under ids that are names: a modern client gets a question with a name, and a bridge has no other
+    from a legacy server than the id."""
 
+    def __init__(self, write):
+        self.write = write
+        self.waiting = {}
 
-@tool(MESSAGE)
-async def test_elicitation(context, message):
-    return await elicit(context, message, PERSON, "User response")
+    async def ask(self, name, question, related):
+        while name in self.waiting:
+            name += "-again"
+        self.waiting[name], answered = anyio.create_memory_object_stream(1)
+        message = wrap({"id": name, **question})
+        message.metadata = ServerMessageMetadata(related_request_id=related)
+        try:
+            await self.write.send(message)
+            answer = await answered.receive()
+        finally:
+            del self.waiting[name]
+        if "error" in answer:
+            raise McpError(types.ErrorData.model_validate(answer["error"]))
+        return answer["result"]
 
-
-@tool(NOTHING)
-async def test_elicitation_sep1034_defaults(context):
-    return await elicit(context, "Please review", DEFAULTS, "Elicitation completed")
-
-
-@tool(NOTHING)
-async def test_elicitation_sep1330_enums(context):
-    return await elicit(context, "Please choose", ENUMS, "Elicitation completed")
-
-
-async def elicit(context, message, schema, label):
-    result = await context.session.elicit(message, schema, context.request_id)
-    return [text(f"{label}: action={result.action}, content={json.dumps(result.content)}")]
-
-
-@tool(NOTHING)
-async def test_reconnection(context):
-    """Closes its own event stream in the middle of the call, where the transport can."""
-    if context.close_sse_stream:
-        await context.close_sse_stream()
-    await anyio.sleep(0.1)
-    return [text("Reconnection test completed successfully")]
-
-
-@tool(SCHEMA_2020_12)
-async def json_schema_2020_12_tool(context, **arguments):
-    return [text(json.dumps(arguments))]
+    async def take(self, message):
+        """Takes the answers to our questions."""
+        if "method" in message or message.get("id") not in self.waiting:
+            return False
+        self.waiting[message["id"]].send_nowait(message)
+        return True
 
 
 class ConformanceServer(Server):
@@ -213,16 +97,16 @@ class ConformanceServer(Server):
         return capabilities
 
 
-def make_server():
+def make_server(connection):
     """A server with state of its own."""
     server = ConformanceServer("conformance-server", version="1.0.0")
-    offer_tools(server)
+    offer_tools(server, connection)
     offer_resources(server)
-    offer_prompts(server)
+    offer_prompts(server, connection)
     return server
 
 
-def offer_tools(server):
+def offer_tools(server, connection):
     @server.list_tools()
     async def list_tools():
         return [
@@ -230,10 +114,10 @@ def offer_tools(server):
             for name, (schema, _) in TOOLS.items()
         ]
 
-    @server.call_tool()
+    @server.call_tool(validate_input=False)
     async def call_tool(name, arguments):
         _, function = TOOLS[name]
-        return await function(server.request_context, **arguments)
+        return await function(Call(server.request_context, connection), **arguments)
 
     @server.set_logging_level()
     async def set_level(level):
@@ -241,13 +125,11 @@ def offer_tools(server):
 
 
 def offer_resources(server):
-    kinds = {"static-text": "text/plain", "static-binary": "image/png", "watched-resource": "text/plain"}
-
     @server.list_resources()
     async def list_resources():
         return [
             types.Resource(uri=AnyUrl(f"test://{name}"), name=name, description=name, mimeType=kind)
-            for name, kind in kinds.items()
+            for name, kind in RESOURCES.items()
         ]
 
     @server.list_resource_templates()
@@ -256,14 +138,11 @@ def offer_resources(server):
 
     @server.read_resource()
     async def read_resource(uri):
-        name = str(uri).removeprefix("test://")
-        if name == "static-binary":
-            return [ReadResourceContents(png(), "image/png")]
-        if name in kinds:
-            return [ReadResourceContents("This is the content of the static text resource.", "text/plain")]
-        number = name.removeprefix("template/").removesuffix("/data")
-        data = {"id": number, "templateTest": True, "data": f"Data for ID: {number}"}
-        return [ReadResourceContents(json.dumps(data), "application/json")]
+        found = resource(str(uri))
+        if found is None:
+            data = types.ErrorData(code=RESOURCE_NOT_FOUND, message="no such resource", data={"uri": str(uri)})
+            raise McpError(data)
+        return [ReadResourceContents(*found)]
 
     @server.subscribe_resource()
     async def subscribe(uri):
@@ -274,14 +153,7 @@ def offer_resources(server):
         pass
 
 
-def offer_prompts(server):
-    names = {
-        "test_simple_prompt": [],
-        "test_prompt_with_arguments": ["arg1", "arg2"],
-        "test_prompt_with_embedded_resource": ["resourceUri"],
-        "test_prompt_with_image": [],
-    }
-
+def offer_prompts(server, connection):
     @server.list_prompts()
     async def list_prompts():
         return [
@@ -290,13 +162,14 @@ def offer_prompts(server):
                 description=f"The prompt {name}.",
                 arguments=[types.PromptArgument(name=argument, required=True) for argument in arguments],
             )
-            for name, arguments in names.items()
+            for name, arguments in PROMPTS.items()
         ]
 
     @server.get_prompt()
     async def get_prompt(name, arguments):
+        contents = await prompt(Call(server.request_context, connection), name, arguments or {})
         return types.GetPromptResult(
-            messages=[types.PromptMessage(role="user", content=content) for content in contents(name, arguments or {})]
+            messages=[types.PromptMessage(role="user", content=content) for content in contents]
         )
 
     @server.completion()
@@ -304,21 +177,12 @@ def offer_prompts(server):
         return types.Completion(values=[argument.value + "a"], total=1, hasMore=False)
 
 
-def contents(name, arguments):
-    """What the messages of a prompt hold."""
-    if name == "test_prompt_with_arguments":
-        return [text(f"Prompt with arguments: arg1='{arguments['arg1']}', arg2='{arguments['arg2']}'")]
-    if name == "test_prompt_with_embedded_resource":
-        resource = embedded(arguments["resourceUri"], "text/plain", "Embedded resource content for testing.")
-        return [resource, text("Please process the embedded resource above.")]
-    if name == "test_prompt_with_image":
-        return [image(), text("Please analyze the image above.")]
-    return [text("This is a simple prompt for testing.")]
-
-
 async def serve(read, write, stateless):
-    server = make_server()
-    await server.run(read, write, server.create_initialization_options(), stateless=stateless)
+    connection = Connection(write)
+    server = make_server(connection)
+    changes = NotificationOptions(prompts_changed=True, tools_changed=True)
+    async with tap(read, connection.take) as read:
+        await server.run(read, write, server.create_initialization_options(changes), stateless=stateless)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import os
 import sys
 
 import anyio
-from mcp import types
+from mcp import McpError, types
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from pydantic import AnyUrl
@@ -22,7 +22,9 @@ from tap import tap, wrap
 
 LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
 COUNTER = "test://counter"
+PERSON = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 BIG = 3 * 1024 * 1024
+RESOURCE_NOT_FOUND = -32002
 
 
 class State:
@@ -91,9 +93,29 @@ def offer_tools(server, state):
         return f"{result.model}: {result.content.text}"
 
     async def elicit(context, question="", **_):
-        schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
-        result = await context.session.elicit(question, schema)
+        result = await context.session.elicit(question, PERSON)
         return json.dumps([result.action, result.content])
+
+    async def ask_all(context, question="", **_):
+        """Asks three things at the same moment."""
+        answers = {}
+
+        async def ask(tool):
+            answers[tool.__name__] = await tool(context, text=question, question=question)
+
+        async with anyio.create_task_group() as tasks:
+            for tool in [sample, elicit, roots]:
+                tasks.start_soon(ask, tool)
+        return json.dumps([answers["sample"], json.loads(answers["elicit"]), json.loads(answers["roots"])])
+
+    async def ask_in_rounds(context, question="", **_):
+        """Asks three times, each time with the answer before."""
+        _, first = json.loads(await elicit(context, question=question))
+        _, second = json.loads(await elicit(context, question=first["name"]))
+        return await sample(context, text=second["name"])
+
+    async def region(context, region="", **_):
+        return region
 
     async def roots(context, **_):
         result = await context.session.list_roots()
@@ -156,19 +178,39 @@ def offer_tools(server, state):
         return state.more_tools[-1]
 
     functions = [echo, progress, log, sample, elicit, roots, roots_changed, ping, big, length, slow, cancelled]
-    functions += [fail, die, env, pid, remember, recall, update, change]
+    functions += [fail, die, env, pid, remember, recall, update, change, ask_all, ask_in_rounds, region]
     table = {function.__name__: function for function in functions}
 
     @server.list_tools()
     async def list_tools():
-        anything = {"type": "object", "properties": {"text": {"type": "string"}}}
         names = [*table, *state.more_tools]
-        return [types.Tool(name=name, description=f"The tool {name}.", inputSchema=anything) for name in names]
+        return [types.Tool(name=name, description=f"The tool {name}.", inputSchema=schema(name)) for name in names]
 
     @server.call_tool()
     async def call_tool(name, arguments):
         text = await table[name](server.request_context, **arguments)
         return [types.TextContent(type="text", text=text)], {"length": len(text)}
+
+    call = server.request_handlers[types.CallToolRequest]
+
+    async def call_known(request):
+        """The SDK makes a result of every exception in a tool; that there is no such tool is an error."""
+        if request.params.name not in table:
+            raise error(types.INVALID_PARAMS, f"no tool {request.params.name}")
+        return await call(request)
+
+    server.request_handlers[types.CallToolRequest] = call_known
+
+
+def schema(name):
+    """What a tool takes. One of them wants its argument in a header where the transport has headers."""
+    text = {"type": "string"}
+    properties = {"region": {**text, "x-mcp-header": "Region"}} if name == "region" else {"text": text}
+    return {"type": "object", "properties": properties}
+
+
+def error(code, message, data=None):
+    return McpError(types.ErrorData(code=code, message=message, data=data))
 
 
 def offer_resources(server, state):
@@ -193,7 +235,7 @@ def offer_resources(server, state):
         elif str(uri) == "test://blob":
             content = bytes(range(256))
         else:
-            raise ValueError(f"no resource {uri}")
+            raise error(RESOURCE_NOT_FOUND, f"no resource {uri}", {"uri": str(uri)})
         kind = "text/plain" if isinstance(content, str) else "application/octet-stream"
         return [ReadResourceContents(content, kind)]
 
@@ -207,15 +249,19 @@ def offer_resources(server, state):
 
 
 def offer_prompts(server):
-    """One prompt, and completions for its argument."""
+    """A prompt, completions for its argument, and a prompt that asks the user."""
 
     @server.list_prompts()
     async def list_prompts():
         argument = types.PromptArgument(name="name", required=True)
-        return [types.Prompt(name="greet", description="A greeting.", arguments=[argument])]
+        prompts = {"greet": [argument], "ask": []}
+        return [types.Prompt(name=name, arguments=arguments) for name, arguments in prompts.items()]
 
     @server.get_prompt()
     async def get_prompt(name, arguments):
+        if name == "ask":
+            answer = await server.request_context.session.elicit("Who?", PERSON)
+            arguments = answer.content
         text = types.TextContent(type="text", text=f"Hello, {(arguments or {})['name']}!")
         return types.GetPromptResult(messages=[types.PromptMessage(role="user", content=text)])
 
@@ -239,6 +285,8 @@ async def serve(read, write, stateless):
             asked["x-back"] = message
             await send(message, "n", method="notifications/x", params={"seen": True})
             await send(message, "r", id="x-back", method="x/back", params={"deep": [{"er": 1}]})
+        elif message.get("method") == "x/nothing":  # what the SDK does not know it calls invalid parameters
+            await send(message, None, id=message["id"], error={"code": types.METHOD_NOT_FOUND, "message": "no method"})
         elif message.get("id") in asked and "method" not in message:
             question = asked.pop(message["id"])
             await send(question, {"of": "answer"}, id=question["id"], result={"question": question, "back": message})

@@ -4,25 +4,19 @@
 //     features.mjs [OPTIONS] http URL
 //     features.mjs [OPTIONS] stdio COMMAND [ARGUMENTS…]
 //
-// The options, the features and what is printed are those of features.py. The SDK is the one that is installed
-// beside the Node.js that runs this.
+// The options, the features and what is printed are those of features.py. Without `--mode` it is version 1 of the SDK,
+// with it version 2.
 
-import { createRequire } from "node:module";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { isDeepStrictEqual, parseArgs } from "node:util";
 
-const require = createRequire(process.execPath);
-const sdk = (name) => require(`@modelcontextprotocol/sdk/${name}.js`);
-const { Client } = sdk("client/index");
-const { SSEClientTransport } = sdk("client/sse");
-const { StdioClientTransport } = sdk("client/stdio");
-const { StreamableHTTPClientTransport } = sdk("client/streamableHttp");
-const types = sdk("types");
+import { MODERN, code, connection, load } from "./sdk.mjs";
 
 const LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 const COUNTER = "test://counter";
 const UPDATED = "notifications/resources/updated";
+const INVALID_PARAMS = -32602;
 const LIMIT_MS = 20_000;
 const ODD_TEXT =
   'quote " backslash \\ tab \t lines \r\n\u2028\u2029\u0085 nul \0 bell \x07 é 漢 😀 \ufeff </script> data: {}';
@@ -38,12 +32,12 @@ class Session {
   constructor(transport) {
     this.transport = transport;
     const capabilities = { sampling: {}, elicitation: {}, roots: { listChanged: true } };
-    this.client = new Client({ name: "features", version: "1.0.0" }, { capabilities });
-    this.client.setRequestHandler(types.CreateMessageRequestSchema, ({ params }) => this.onSample(params));
-    this.client.setRequestHandler(types.ElicitRequestSchema, ({ params }) => this.onElicit(params));
-    this.client.setRequestHandler(types.ListRootsRequestSchema, () => ({ roots: this.roots() }));
-    this.client.setNotificationHandler(types.LoggingMessageNotificationSchema, ({ params }) => {
-      this.logs.push([params.level, params.logger, params.data]);
+    this.client = sdk.client({ name: "features", version: "1.0.0" }, { capabilities });
+    sdk.answer(this.client, {
+      sample: (params) => this.onSample(params),
+      elicit: (params) => this.onElicit(params),
+      roots: () => ({ roots: this.roots() }),
+      log: ({ level, logger, data }) => this.logs.push([level, logger, data]),
     });
     this.client.fallbackNotificationHandler = async ({ method }) => {
       this.notes.push(method);
@@ -56,9 +50,13 @@ class Session {
     this.transport.onmessage = (message, extra) => this.take(message) || deliver(message, extra);
   }
 
+  get modern() {
+    return this.client.getNegotiatedProtocolVersion?.() === MODERN;
+  }
+
   /** The text of a tool's answer. */
-  async call(tool, args = {}, options = undefined) {
-    const result = await this.client.callTool({ name: tool, arguments: args }, undefined, options);
+  async call(tool, args = {}, options = undefined, meta = undefined) {
+    const result = await sdk.call(this.client, { name: tool, arguments: args, _meta: meta }, options);
     const { text } = result.content[0];
     check(!result.isError, text);
     equal(result.structuredContent, { length: [...text].length });
@@ -71,9 +69,32 @@ class Session {
       try {
         return await this.call("ping", {}, { timeout: 500 });
       } catch (error) {
-        if (error.code !== types.ErrorCode.RequestTimeout) throw error;
+        if (error.code !== sdk.requestTimeout) throw error;
       }
     }
+  }
+
+  /** Calls the tool that logs at every level, asking for those from `level` on. What the tool says. */
+  async logged(level) {
+    this.logs.length = 0;
+    if (this.modern) return await this.call("log", {}, undefined, { "io.modelcontextprotocol/logLevel": level });
+    await this.client.setLoggingLevel(level);
+    return await this.call("log");
+  }
+
+  /** Does something and waits until everything that was subscribed to has changed once, then looks at that. */
+  async listening({ lists = [], resource = undefined }, change, look) {
+    const methods = lists.map((kind) => `notifications/${kind}/list_changed`).concat(resource ? [UPDATED] : []);
+    const before = methods.map((method) => this.noted(method));
+    const filter = Object.fromEntries(lists.map((kind) => [`${kind}ListChanged`, true]));
+    if (resource) filter.resourceSubscriptions = [resource];
+    const subscription = this.modern ? await this.client.listen(filter) : undefined;
+    if (!this.modern && resource) await this.client.subscribeResource({ uri: resource });
+    const changed = await change();
+    await until(() => methods.every((method, index) => this.noted(method) === before[index] + 1));
+    await look(changed);
+    await subscription?.close();
+    if (!this.modern && resource) await this.client.unsubscribeResource({ uri: resource });
   }
 
   /**
@@ -147,7 +168,7 @@ const FEATURES = {
   },
 
   async "tool-error"({ client }) {
-    const result = await client.callTool({ name: "fail", arguments: {} });
+    const result = await sdk.call(client, { name: "fail", arguments: {} });
     equal([result.isError, result.content[0].text], [true, "failed on purpose"]);
   },
 
@@ -156,12 +177,27 @@ const FEATURES = {
     check(error.message.includes("test://nothing"), error.message);
   },
 
+  /** The code for wrong parameters, or the legacy era's own one, which nobody puts in the other's place. */
+  async "unknown-resource"(session) {
+    const error = await failure(session.client.readResource({ uri: "test://nothing" }));
+    const codes = session.modern ? [INVALID_PARAMS] : [-32002, INVALID_PARAMS];
+    check(codes.includes(code(error)), `${error}`);
+  },
+
+  async "unknown-tool"({ client }) {
+    equal(code(await failure(sdk.call(client, { name: "nothing", arguments: {} }))), INVALID_PARAMS);
+  },
+
+  async "unknown-method"({ client }) {
+    equal(code(await failure(sdk.unknown(client))), -32601);
+  },
+
   async "hundred-calls-at-once"(session) {
     const one = async (number) => {
       const text = `${session.word} ${number}`;
       equal(await session.call("echo", { text, delay: ((number * 37) % 100) / 1000 }), text);
     };
-    await Promise.all([...Array(100).keys()].map(one));
+    await Promise.all([...Array(Number(options.calls)).keys()].map(one));
   },
 
   async "big-result"(session) {
@@ -181,22 +217,21 @@ const FEATURES = {
   },
 
   async "log-messages"(session) {
-    await session.client.setLoggingLevel("debug");
-    session.logs.length = 0;
-    equal(await session.call("log"), "debug");
+    equal(await session.logged("debug"), "debug");
     equal(session.logs, LEVELS.map((level) => [level, "feature", { about: level }]));
   },
 
   async "log-level"(session) {
-    await session.client.setLoggingLevel("error");
-    session.logs.length = 0;
-    equal(await session.call("log"), "error");
+    equal(await session.logged("error"), "error");
     equal(session.logs.map(([level]) => level), LEVELS.slice(4));
+    if (!session.modern) return;
+    session.logs.length = 0; // a modern client asks for each call
+    await session.call("log");
+    equal(session.logs, []);
   },
 
   async "log-level-set"(session) {
-    await session.client.setLoggingLevel("warning");
-    equal(await session.call("log"), "warning");
+    equal(await session.logged("warning"), "warning");
   },
 
   async sampling(session) {
@@ -212,6 +247,30 @@ const FEATURES = {
 
   async roots(session) {
     equal(JSON.parse(await session.call("roots")), session.roots().map(({ uri, name }) => [uri, name]));
+  },
+
+  /** Three questions at the same moment, each of another kind. */
+  async "several-at-once"(session) {
+    const [said, filled, listed] = JSON.parse(await session.call("ask_all", { question: "Who?" }));
+    equal(said, `parrot: ${session.word} heard Who?`);
+    equal(filled, ["accept", { name: `Who? ${session.word}` }]);
+    equal(listed, session.roots().map(({ uri, name }) => [uri, name]));
+  },
+
+  async "several-rounds"(session) {
+    const answer = await session.call("ask_in_rounds", { question: "Who?" });
+    equal(answer, `parrot: ${session.word} heard Who? ${session.word} ${session.word}`);
+  },
+
+  async "asking-prompt"({ client, word }) {
+    const got = await client.getPrompt({ name: "ask" });
+    equal(got.messages[0].content.text, `Hello, Who? ${word}!`);
+  },
+
+  /** The argument has to be in a header too where a modern transport has headers; the client has listed the tools. */
+  async "parameter-in-a-header"(session) {
+    await session.client.listTools();
+    equal(await session.call("region", { region: "Zürich " }), "Zürich ");
   },
 
   async "roots-changed"(session) {
@@ -232,9 +291,9 @@ const FEATURES = {
   },
 
   async resources({ client }) {
-    const first = await client.listResources();
+    const first = await sdk.resources(client);
     equal(names(first.resources), ["counter"]);
-    equal(names((await client.listResources({ cursor: first.nextCursor })).resources), ["blob"]);
+    equal(names((await sdk.resources(client, first.nextCursor)).resources), ["blob"]);
     const { resourceTemplates } = await client.listResourceTemplates();
     equal(resourceTemplates.map((template) => template.uriTemplate), ["test://item/{number}"]);
   },
@@ -246,31 +305,30 @@ const FEATURES = {
   },
 
   async subscriptions(session) {
-    await session.client.subscribeResource({ uri: COUNTER });
-    const before = session.noted(UPDATED);
-    const count = await session.call("update");
-    await until(() => session.noted(UPDATED) === before + 1);
-    equal((await session.client.readResource({ uri: COUNTER })).contents[0].text, count);
+    const look = async (count) =>
+      equal((await session.client.readResource({ uri: COUNTER })).contents[0].text, count);
+    await session.listening({ resource: COUNTER }, () => session.call("update"), look);
   },
 
+  /** A modern client just closes its stream, and the server hears of that when it does. */
   async unsubscribing(session) {
-    await session.client.unsubscribeResource({ uri: COUNTER });
-    const before = session.noted(UPDATED);
-    await session.call("update");
-    await session.call("echo", { text: "whatever the update sent came before this answer" });
-    equal(session.noted(UPDATED), before);
+    for (let heard = true; heard; ) {
+      const before = session.noted(UPDATED);
+      await session.call("update");
+      await session.call("echo", { text: "whatever the update sent came before this answer" });
+      heard = session.noted(UPDATED) !== before;
+      check(session.modern || !heard, "an update came after unsubscribing");
+    }
   },
 
   async "list-changed"(session) {
-    const kinds = ["tools", "resources", "prompts"].map((kind) => `notifications/${kind}/list_changed`);
-    const before = kinds.map((kind) => session.noted(kind));
-    const name = await session.call("change");
-    await until(() => kinds.every((kind, index) => session.noted(kind) === before[index] + 1));
-    check(names((await session.client.listTools()).tools).includes(name), `no tool ${name}`);
+    const look = async (name) =>
+      check(names((await session.client.listTools()).tools).includes(name), `no tool ${name}`);
+    await session.listening({ lists: ["tools", "resources", "prompts"] }, () => session.call("change"), look);
   },
 
   async prompts({ client, word }) {
-    equal(names((await client.listPrompts()).prompts), ["greet"]);
+    equal(names((await client.listPrompts()).prompts), ["greet", "ask"]);
     const got = await client.getPrompt({ name: "greet", arguments: { name: word } });
     equal(got.messages[0].content.text, `Hello, ${word}!`);
   },
@@ -313,7 +371,7 @@ const FEATURES = {
   /** The server ends in the middle of a call: the call is answered, and not by the SDK. */
   async death(session) {
     const error = await failure(session.call("die", { code: 7 }));
-    check(error.code !== types.ErrorCode.ConnectionClosed, `${error}`);
+    check(error.code !== sdk.connectionClosed, `${error}`);
     console.log(`death: ${error.code} ${error.message.replace(/^MCP error \S+ /, "")}`);
   },
 };
@@ -376,12 +434,6 @@ async function runAll(session) {
   return failed;
 }
 
-function transport([kind, target, ...args]) {
-  if (kind === "sse") return new SSEClientTransport(new URL(target));
-  if (kind === "http") return new StreamableHTTPClientTransport(new URL(target));
-  return new StdioClientTransport({ command: target, args, stderr: "inherit" });
-}
-
 /** Options stand before the kind; what follows it belongs to the command. */
 function parse(words) {
   const kind = words.findIndex((word) => ["sse", "http", "stdio"].includes(word));
@@ -392,16 +444,19 @@ function parse(words) {
       expect: { type: "string", multiple: true, default: [] },
       wait: { type: "boolean", default: false },
       patient: { type: "boolean", default: false },
+      mode: { type: "string" },
+      calls: { type: "string", default: "100" },
     },
   });
   return { ...values, target: words.slice(kind) };
 }
 
 async function main() {
-  const session = new Session(transport(options.target));
+  const session = new Session(connection(sdk, options.target));
   await limited(session.connect());
   console.log(`server ${await limited(session.call("pid"))}`);
-  if (options.patient) await limited(session.heard());
+  console.log(`era ${session.modern ? "modern" : "legacy"}`);
+  if (options.patient && !session.modern) await limited(session.heard());
   if (options.wait) {
     console.log("ready");
     await once(process.stdin, "data");
@@ -413,6 +468,7 @@ async function main() {
 }
 
 const options = parse(process.argv.slice(2));
+const sdk = load(options.mode);
 try {
   process.exitCode = (await main()) ? 1 : 0;
 } catch (error) {

@@ -1,4 +1,5 @@
-"""A client on the Python SDK, version 1 or 2, that uses every feature of feature_server.py over one connection.
+"""A client on the Python SDK, version 1 or 2, that uses every feature of feature_server.py over one connection, in
+the way of its era: what a modern client does differently is done as version 2 of the SDK does it.
 
     features.py [OPTIONS] sse URL
     features.py [OPTIONS] http URL
@@ -12,14 +13,15 @@ import argparse
 import json
 import sys
 import uuid
+from contextlib import asynccontextmanager
 
 import anyio
 
-from sdk import MAJOR, Failure, connected, make, types, uri, wire
+from sdk import MAJOR, MODERN, Failure, connected, make, page, types, unknown, uri, wire
 from tap import plain, wrap
 
 LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
-COUNTER = uri("test://counter")
+COUNTER = "test://counter"
 UPDATED = "notifications/resources/updated"
 LIMIT_S = 20
 ODD_TEXT = "quote \" backslash \\ tab \t lines \r\n\u2028\u2029\u0085 nul \0 bell \a é 漢 😀 \ufeff </script> data: {}"
@@ -37,6 +39,7 @@ class Client:
 
     def __init__(self, options):
         self.options = options
+        self.modern = False
         self.word = uuid.uuid4().hex
         self.logs = []
         self.notes = []
@@ -107,6 +110,38 @@ class Client:
         return False
 
 
+    async def logged(self, level):
+        """Calls the tool that logs at every level, asking for those from `level` on. What the tool says, what came."""
+        self.logs.clear()
+        if not self.modern:
+            await self.session.set_logging_level(level)
+            return await self.call("log"), self.logs
+        result = await self.session.call_tool("log", {}, meta={types.LOG_LEVEL_META_KEY: level})
+        return result.content[0].text, self.logs
+
+    @asynccontextmanager
+    async def listening(self, *lists, resource=None):
+        """Yields what waits until everything that was subscribed to has changed once."""
+        methods = [f"notifications/{kind}/list_changed" for kind in lists] + ([UPDATED] if resource else [])
+        if self.modern:
+            asked = {f"{kind}_list_changed": True for kind in lists}
+            async with self.session.listen(**asked, resource_subscriptions=[resource] if resource else []) as events:
+                yield lambda: self.events(events, len(methods))
+            return
+        before = [self.noted(method) for method in methods]
+        if resource:
+            await self.session.subscribe_resource(uri(resource))
+        yield lambda: self.until(lambda: [self.noted(method) for method in methods] == [n + 1 for n in before])
+        if resource:
+            await self.session.unsubscribe_resource(uri(resource))
+
+    async def events(self, events, count):
+        """Waits for so many different events."""
+        seen = set()
+        while len(seen) < count:
+            seen.add(await anext(events))
+
+
 def without_id(message):
     return {name: value for name, value in message.items() if name != "id"}
 
@@ -132,7 +167,8 @@ def shortened(value):
 @feature
 async def initialize(client):
     greeting = client.greeting
-    equal(greeting["serverInfo"]["name"], "feature-server")
+    identity = greeting["_meta"]["io.modelcontextprotocol/serverInfo"] if client.modern else greeting["serverInfo"]
+    equal(identity["name"], "feature-server")
     equal(greeting["instructions"], "Call any tool.")
 
 
@@ -186,6 +222,32 @@ async def protocol_error(client):
 
 
 @feature
+async def unknown_resource(client):
+    """The code for wrong parameters, or the legacy era's own one, which nobody puts in the other's place."""
+    await refused(client.read("test://nothing"), [types.INVALID_PARAMS] if client.modern else [-32002, -32602])
+
+
+@feature
+async def unknown_tool(client):
+    await refused(client.session.call_tool("nothing", {}), [types.INVALID_PARAMS])
+
+
+@feature
+async def unknown_method(client):
+    await refused(unknown(client.session), [types.METHOD_NOT_FOUND])
+
+
+async def refused(request, codes):
+    """Expects an error with one of these codes."""
+    try:
+        await request
+    except Failure as error:
+        check(error.error.code in codes, error.error)
+    else:
+        raise AssertionError("this should have failed")
+
+
+@feature
 async def hundred_calls_at_once(client):
     answers = {}
 
@@ -194,9 +256,9 @@ async def hundred_calls_at_once(client):
         answers[text] = await client.call("echo", text=text, delay=(number * 37 % 100) / 1000)
 
     async with anyio.create_task_group() as tasks:
-        for number in range(100):
+        for number in range(client.options.calls):
             tasks.start_soon(one, number)
-    equal(len(answers), 100)
+    equal(len(answers), client.options.calls)
     check(all(sent == got for sent, got in answers.items()), "an answer went to another call")
 
 
@@ -225,24 +287,26 @@ async def progress(client):
 
 @feature
 async def log_messages(client):
-    await client.session.set_logging_level("debug")
-    client.logs.clear()
-    equal(await client.call("log"), "debug")
-    equal(client.logs, [(level, "feature", {"about": level}) for level in LEVELS])
+    level, logs = await client.logged("debug")
+    equal(level, "debug")
+    equal(logs, [(level, "feature", {"about": level}) for level in LEVELS])
 
 
 @feature
 async def log_level(client):
-    await client.session.set_logging_level("error")
-    client.logs.clear()
-    equal(await client.call("log"), "error")
-    equal([level for level, _, _ in client.logs], LEVELS[4:])
+    level, logs = await client.logged("error")
+    equal(level, "error")
+    equal([level for level, _, _ in logs], LEVELS[4:])
+    if client.modern:  # which asks for each call
+        client.logs.clear()
+        await client.call("log")
+        equal(client.logs, [])
 
 
 @feature
 async def log_level_set(client):
-    await client.session.set_logging_level("warning")
-    equal(await client.call("log"), "warning")
+    level, _ = await client.logged("warning")
+    equal(level, "warning")
 
 
 @feature
@@ -264,6 +328,34 @@ async def elicitation(client):
 @feature
 async def roots(client):
     equal(json.loads(await client.call("roots")), [[f"file:///{client.word}", client.word]])
+
+
+@feature
+async def several_at_once(client):
+    """Three questions at the same moment, each of another kind."""
+    said, filled, listed = json.loads(await client.call("ask_all", question="Who?"))
+    equal(said, f"parrot: {client.word} heard Who?")
+    equal(filled, ["accept", {"name": f"Who? {client.word}"}])
+    equal(listed, [[f"file:///{client.word}", client.word]])
+
+
+@feature
+async def several_rounds(client):
+    answer = await client.call("ask_in_rounds", question="Who?")
+    equal(answer, f"parrot: {client.word} heard Who? {client.word} {client.word}")
+
+
+@feature
+async def asking_prompt(client):
+    got = wire(await client.session.get_prompt("ask"))
+    equal(got["messages"][0]["content"]["text"], f"Hello, Who? {client.word}!")
+
+
+@feature
+async def parameter_in_a_header(client):
+    """The argument has to be in a header too where a modern transport has headers; the client has listed the tools."""
+    await client.session.list_tools()
+    equal(await client.call("region", region="Zürich "), "Zürich ")
 
 
 @feature
@@ -305,8 +397,8 @@ async def cancellation(client):
 async def resources(client):
     first = wire(await client.session.list_resources())
     equal(names(first["resources"]), ["counter"])
-    page = types.PaginatedRequestParams(cursor=first["nextCursor"])
-    equal(names(wire(await client.session.list_resources(params=page))["resources"]), ["blob"])
+    second = await page(client.session, first["nextCursor"])
+    equal(names(wire(second)["resources"]), ["blob"])
     templates = wire(await client.session.list_resource_templates())["resourceTemplates"]
     equal([template["uriTemplate"] for template in templates], ["test://item/{number}"])
 
@@ -320,35 +412,36 @@ async def reading(client):
 
 @feature
 async def subscriptions(client):
-    await client.session.subscribe_resource(COUNTER)
-    before = client.noted(UPDATED)
-    count = await client.call("update")
-    await client.until(lambda: client.noted(UPDATED) == before + 1)
-    equal((await client.read("test://counter"))["text"], count)
+    async with client.listening(resource=COUNTER) as changed:
+        count = await client.call("update")
+        await changed()
+        equal((await client.read(COUNTER))["text"], count)
 
 
 @feature
 async def unsubscribing(client):
-    await client.session.unsubscribe_resource(COUNTER)
-    before = client.noted(UPDATED)
-    await client.call("update")
-    await client.call("echo", text="whatever the update sent came before this answer")
-    equal(client.noted(UPDATED), before)
+    """A modern client just closes its stream, and the server hears of that when it does."""
+    heard = True
+    while heard:
+        before = client.noted(UPDATED)
+        await client.call("update")
+        await client.call("echo", text="whatever the update sent came before this answer")
+        heard = client.noted(UPDATED) != before
+        check(client.modern or not heard, "an update came after unsubscribing")
 
 
 @feature
 async def list_changed(client):
-    kinds = [f"notifications/{kind}/list_changed" for kind in ["tools", "resources", "prompts"]]
-    before = [client.noted(kind) for kind in kinds]
-    name = await client.call("change")
-    await client.until(lambda: [client.noted(kind) for kind in kinds] == [count + 1 for count in before])
-    check(name in names(wire(await client.session.list_tools())["tools"]), f"no tool {name}")
+    async with client.listening("tools", "resources", "prompts") as changed:
+        name = await client.call("change")
+        await changed()
+        check(name in names(wire(await client.session.list_tools())["tools"]), f"no tool {name}")
 
 
 @feature
 async def prompts(client):
     listed = await client.session.list_prompts()
-    equal(names(wire(listed)["prompts"]), ["greet"])
+    equal(names(wire(listed)["prompts"]), ["greet", "ask"])
     got = wire(await client.session.get_prompt("greet", {"name": client.word}))
     equal(got["messages"][0]["content"]["text"], f"Hello, {client.word}!")
 
@@ -434,11 +527,13 @@ async def main(options):
         "logging_callback": client.on_log,
         "message_handler": client.on_message,
     }
-    async with connected(options.kind, options.target, client.take, callbacks) as connection:
+    async with connected(options.kind, options.target, client.take, callbacks, options.mode) as connection:
         client.session, client.write, client.greeting = connection
+        client.modern = "supportedVersions" in client.greeting
         with anyio.fail_after(LIMIT_S):
             print(f"server {await client.call('pid')}", flush=True)
-            if options.patient:
+            print("era", "modern" if client.modern else "legacy", flush=True)
+            if options.patient and not client.modern:
                 await client.heard()
         if options.wait:
             print("ready", flush=True)
@@ -450,6 +545,8 @@ def parse():
     parser = argparse.ArgumentParser()
     parser.add_argument("--without", action="append", default=[], choices=FEATURES, help="leave a feature out")
     parser.add_argument("--expect", action="append", default=[], metavar="NAME=VALUE", help="in the server's environment")
+    parser.add_argument("--mode", default="legacy", choices=["legacy", "auto", MODERN], help="how to begin")
+    parser.add_argument("--calls", type=int, default=100, help="how many calls are made at the same moment")
     parser.add_argument("--wait", action="store_true", help="print ready, then wait for a line")
     parser.add_argument("--patient", action="store_true", help="wait for the server's first own request")
     parser.add_argument("kind", choices=["sse", "http", "stdio"])

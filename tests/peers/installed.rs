@@ -20,6 +20,11 @@ static PEERS: LazyLock<PathBuf> = LazyLock::new(|| {
     PathBuf::from(OsStr::new(path.trim_end()))
 });
 
+/// The folder of everything that is installed.
+pub fn peers() -> &'static Path {
+    &PEERS
+}
+
 /// A program of the environment with version 1 of the Python SDK.
 pub fn python(name: &str) -> PathBuf {
     PEERS.join("python/bin").join(name)

@@ -23,7 +23,9 @@ else:
     from mcp import MCPError as Failure
     from mcp.client.streamable_http import streamable_http_client as http_client
 
-__all__ = ["MAJOR", "Failure", "connected", "make", "types", "uri", "wire"]
+__all__ = ["MAJOR", "MODERN", "Failure", "connected", "make", "page", "types", "unknown", "uri", "wire"]
+
+MODERN = "2026-07-28"
 
 
 def transport(kind, target):
@@ -36,8 +38,12 @@ def transport(kind, target):
 
 
 @asynccontextmanager
-async def connected(kind, target, take, callbacks):
-    """Yields session, write stream and the server's greeting; `take` sees each message first (`tap`)."""
+async def connected(kind, target, take, callbacks, mode="legacy"):
+    """Yields session, write stream and the server's greeting; `take` sees each message first (`tap`).
+
+    The session of version 2 is its `Client`, which answers what a modern server asks. `mode` is the client's: `legacy`,
+    `auto`, or the modern revision; version 1 knows nothing but `legacy`.
+    """
     writes = []
 
     @asynccontextmanager
@@ -50,8 +56,13 @@ async def connected(kind, target, take, callbacks):
         async with tapped() as (read, write), ClientSession(read, write, **callbacks) as session:
             yield session, write, wire(await session.initialize())
     else:
-        async with Client(tapped(), mode="legacy", **callbacks) as client:
-            yield client.session, writes[0], wire(client.session.initialize_result)
+        async with Client(tapped(), mode=mode, **callbacks) as client:
+            session = client.session
+            if mode == MODERN:  # pinned, it asks nobody
+                greeting = await session.send_discover(mode)
+            else:
+                greeting = wire(session.initialize_result or session.discover_result)
+            yield client, writes[0], greeting
 
 
 def wire(model):
@@ -67,3 +78,19 @@ def make(kind, **members):
 def uri(text):
     """What the SDK takes for a URI."""
     return AnyUrl(text) if MAJOR == 1 else text
+
+
+async def page(session, cursor):
+    """A further page of the list of resources."""
+    if MAJOR == 1:
+        return await session.list_resources(params=types.PaginatedRequestParams(cursor=cursor))
+    return await session.list_resources(cursor=cursor)
+
+
+async def unknown(session):
+    """Asks for a method that no server knows; what comes is an error."""
+    request = types.Request[types.RequestParams, str](method="x/nothing", params=types.RequestParams())
+    if MAJOR == 1:
+        await session.send_request(types.ClientRequest.model_construct(root=request), types.EmptyResult)
+    else:
+        await session.session.send_request(request, types.EmptyResult)

@@ -1,0 +1,283 @@
+//! Which client of which era reaches which server of which era on which way, and what cannot be carried there: the
+//! tables of the tests in `both_eras.rs`. What is left out is written down here with its reason; everything else must
+//! work.
+
+use super::cells::Filled;
+use super::installed::{node, python, python_sdk2, script, serve, server, url};
+use super::matrix::{outcome, shortened};
+use super::support::{self, Process};
+use std::ffi::OsString;
+use std::fmt;
+
+/// How many calls a client makes at the same moment; a hundred are tried elsewhere.
+const CALLS: &str = "20";
+
+/// The reasons why a feature cannot work somewhere.
+const NO_PING: &str = "the modern era has no ping";
+const NO_ROOTS_CHANGED: &str = "a modern client does not tell that its roots changed, a modern server does not hear it";
+const NO_SERVER_PING: &str = "a modern server sends no requests";
+const UNCLEAR: &str =
+    "ten calls at once on one process: nobody can tell which of them it asks about, and it is refused";
+const NO_UNKNOWN: &str = "only the legacy server knows these messages, and nobody can translate them";
+const TOO_LARGE_AN_EVENT: &str = "version 2 of the Python SDK takes no event of more than 1 MiB";
+const NOBODY_LEFT: &str = "nobody is left to answer";
+
+/// A feature that cannot work somewhere, and why.
+pub type Impossible = (&'static str, &'static str);
+
+/// A client of the matrix.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    Python1,
+    Python2(&'static str),
+    TypeScript1,
+    TypeScript2,
+}
+
+/// What the client reaches in the end: a server that speaks the legacy era, both, or the modern one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Server {
+    Legacy,
+    Dual,
+    Modern,
+}
+
+/// How it gets there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Without us, the server on stdio: what the client can do at all.
+    Direct,
+    /// A server on stdio behind our serve mode, with these options and at this path.
+    Serve(&'static [&'static str], &'static str),
+    /// Our connect mode in front of the SDK's own HTTP server, at this path.
+    Connect(&'static str),
+    /// Our connect mode in front of our serve mode.
+    ConnectServe,
+    /// Our serve mode in front of the SDK's own HTTP server.
+    Relay,
+}
+
+/// A cell of the matrix.
+pub type Cell = (Way, Server, Client);
+
+/// Every client.
+pub const CLIENTS: [Client; 6] = [
+    Client::Python1,
+    Client::Python2("legacy"),
+    Client::Python2("auto"),
+    Client::Python2(MODERN),
+    Client::TypeScript1,
+    Client::TypeScript2,
+];
+
+/// Every server.
+pub const SERVERS: [Server; 3] = [Server::Legacy, Server::Dual, Server::Modern];
+
+/// The modern revision.
+const MODERN: &str = "2026-07-28";
+
+/// Our `/mcp` in front of a server on stdio.
+pub const MCP: Way = Way::Serve(&[], "/mcp");
+const SSE: Way = Way::Serve(&[], "/sse");
+const SHARED: Way = Way::Serve(&["--shared"], "/mcp");
+
+/// What is tried besides every client with every server over the two ways that matter most.
+const SAMPLES: [Cell; 16] = [
+    (SSE, Server::Legacy, Client::Python2("legacy")),
+    (SSE, Server::Dual, Client::TypeScript1),
+    (SSE, Server::Modern, Client::Python1),
+    (SHARED, Server::Legacy, Client::Python2("auto")),
+    (SHARED, Server::Dual, Client::Python2("legacy")),
+    (SHARED, Server::Modern, Client::Python1),
+    (SHARED, Server::Modern, Client::TypeScript2),
+    (Way::ConnectServe, Server::Legacy, Client::Python2("auto")),
+    (Way::ConnectServe, Server::Dual, Client::TypeScript2),
+    (Way::ConnectServe, Server::Modern, Client::Python1),
+    (Way::Relay, Server::Legacy, Client::Python2(MODERN)),
+    (Way::Relay, Server::Dual, Client::TypeScript1),
+    (Way::Relay, Server::Modern, Client::Python1),
+    (Way::Relay, Server::Modern, Client::TypeScript2),
+    (Way::Connect("/sse"), Server::Legacy, Client::Python2("auto")),
+    (Way::Connect("/sse"), Server::Legacy, Client::TypeScript2),
+];
+
+/// Every cell that is filled, in the order of the table.
+pub fn cells() -> Vec<Cell> {
+    let every = |way| SERVERS.into_iter().flat_map(move |server| CLIENTS.map(|client| (way, server, client)));
+    let direct = CLIENTS.into_iter().map(|client| (Way::Direct, Server::Dual, client));
+    let mut cells: Vec<Cell> = direct.chain(every(MCP)).chain(every(Way::Connect("/mcp"))).collect();
+    cells.extend(SAMPLES);
+    cells
+}
+
+impl Client {
+    /// Whether it speaks the modern era to us. Those that can choose do.
+    pub fn is_modern(self) -> bool {
+        matches!(self, Self::Python2("auto" | MODERN) | Self::TypeScript2)
+    }
+
+    /// The command that starts it.
+    fn command(self) -> (std::path::PathBuf, &'static str, &'static [&'static str]) {
+        match self {
+            Self::Python1 => (python("python"), "features.py", &[]),
+            Self::Python2("auto") => (python_sdk2("python"), "features.py", &["--mode", "auto"]),
+            Self::Python2(MODERN) => (python_sdk2("python"), "features.py", &["--mode", MODERN]),
+            Self::Python2(_) => (python_sdk2("python"), "features.py", &["--mode", "legacy"]),
+            Self::TypeScript1 => (node("node"), "features.mjs", &[]),
+            Self::TypeScript2 => (node("node"), "features.mjs", &["--mode", "auto"]),
+        }
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Python1 => formatter.pad("Py 1.30"),
+            Self::Python2("auto") => formatter.pad("Py 2.3 auto"),
+            Self::Python2(MODERN) => formatter.pad("Py 2.3 pinned"),
+            Self::Python2(_) => formatter.pad("Py 2.3 legacy"),
+            Self::TypeScript1 => formatter.pad("TS 1.32"),
+            Self::TypeScript2 => formatter.pad("TS 2.4 auto"),
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct => formatter.pad("directly"),
+            Self::Serve(options, path) => formatter.pad([&[*path], *options].concat().join(" ").as_str()),
+            Self::Connect(path) => formatter.pad(&format!("connect, SDK {path}")),
+            Self::ConnectServe => formatter.pad("connect, /mcp"),
+            Self::Relay => formatter.pad("/mcp of SDK /mcp"),
+        }
+    }
+}
+
+impl Server {
+    /// The command that runs it on stdio, or with these words on HTTP.
+    fn command(self, words: &[&str]) -> Vec<OsString> {
+        let mut command: Vec<OsString> = match self {
+            Self::Legacy => server("feature_server.py").to_vec(),
+            Self::Dual | Self::Modern => vec![python_sdk2("python").into(), script("dual_server.py").into()],
+        };
+        command.extend((self == Self::Modern).then(|| "--modern".into()));
+        command.extend(words.iter().map(Into::into));
+        command
+    }
+}
+
+/// What cannot work in this cell.
+pub fn impossible((way, server, client): Cell) -> Vec<Impossible> {
+    let direct_legacy = way == Way::Direct && server == Server::Legacy;
+    let modern_client = client.is_modern() && !direct_legacy;
+    let modern_server = server == Server::Modern || (server == Server::Dual && modern_client);
+    let mut features = Vec::new();
+    if modern_client {
+        features.push(("ping", NO_PING));
+    }
+    if modern_server {
+        features.push(("ping-back", NO_SERVER_PING));
+    }
+    if modern_client || modern_server {
+        features.push(("roots-changed", NO_ROOTS_CHANGED));
+    }
+    if modern_client || server != Server::Legacy {
+        features.push(("unknown-messages", NO_UNKNOWN));
+    }
+    if modern_client && server == Server::Legacy && way == SHARED {
+        features.push(("sampling", UNCLEAR));
+    }
+    if way == SSE && client == Client::Python2("legacy") {
+        features.push(("big-result", TOO_LARGE_AN_EVENT));
+    }
+    if way == Way::Direct {
+        features.push(("death", NOBODY_LEFT));
+    }
+    features
+}
+
+/// Runs one client over one way with every feature that can work there; `Err` says what failed.
+pub fn fill(cell: Cell) -> Filled {
+    let (way, server, client) = cell;
+    let far = far(way, server);
+    let relay = (way == Way::Relay).then(|| relay(&url(far.as_ref().expect("a server"), "/mcp")));
+    let target = target(way, server, far.as_ref(), relay.as_ref());
+    let without: Vec<&str> = impossible(cell).into_iter().map(|(feature, _)| feature).collect();
+    let mut options: Vec<&str> = without.iter().flat_map(|feature| ["--without", feature]).collect();
+    match way {
+        Way::Serve(..) | Way::ConnectServe => options.extend(["--expect", "FEATURE=yes"]),
+        Way::Connect(_) | Way::Relay if !without.contains(&"ping-back") => options.push("--patient"),
+        _ => {}
+    }
+    let running = start(client, &options, &target);
+    let era = era(&running);
+    let modern = client.is_modern() && (way != Way::Direct || server != Server::Legacy);
+    outcome(running, &without).and_then(|worked| right(worked, era.as_deref(), modern)).map_err(|why| {
+        let servers = [far.as_ref(), relay.as_ref()].into_iter().flatten();
+        servers.fold(why, |text, server| text + &shortened(&server.stderr()))
+    })
+}
+
+/// Starts the client that uses every feature.
+pub fn start(client: Client, options: &[&str], target: &[OsString]) -> Process {
+    let (program, source, mode) = client.command();
+    let mut command = support::command(program);
+    command.env("PYTHONWARNINGS", "ignore").arg(script(source)).args(mode).args(["--calls", CALLS]);
+    Process::start(command.args(options).args(target))
+}
+
+/// The server process that the way needs.
+fn far(way: Way, server: Server) -> Option<Process> {
+    match way {
+        Way::Direct => None,
+        Way::Serve(options, _) => Some(served(server, options)),
+        Way::ConnectServe => Some(served(server, &[])),
+        Way::Connect("/sse") => Some(hosted(server, "--sse")),
+        Way::Connect(_) | Way::Relay => Some(hosted(server, "--http")),
+    }
+}
+
+/// The server on stdio behind our serve mode.
+pub fn served(server: Server, options: &[&str]) -> Process {
+    serve(&[options, &["-e", "FEATURE", "yes"]].concat(), &server.command(&[]))
+}
+
+/// The server on the SDK's own HTTP server of this kind.
+fn hosted(server: Server, kind: &str) -> Process {
+    let command = server.command(&[kind]);
+    Process::start(support::command(&command[0]).args(&command[1..]))
+}
+
+/// Serves a remote server here.
+fn relay(url: &str) -> Process {
+    Process::start(support::proxy().args(["--port", "0", url]))
+}
+
+/// What the client is told to reach.
+fn target(way: Way, server: Server, far: Option<&Process>, relay: Option<&Process>) -> Vec<OsString> {
+    let at = |process: Option<&Process>, path| OsString::from(url(process.expect("a server"), path));
+    match way {
+        Way::Direct => [vec!["stdio".into()], server.command(&[])].concat(),
+        Way::Serve(_, "/sse") => vec!["sse".into(), at(far, "/sse")],
+        Way::Serve(_, path) => vec!["http".into(), at(far, path)],
+        Way::Connect(path) => vec!["stdio".into(), support::program().into(), at(far, path)],
+        Way::ConnectServe => vec!["stdio".into(), support::program().into(), at(far, "/mcp")],
+        Way::Relay => vec!["http".into(), at(relay, "/mcp")],
+    }
+}
+
+/// The era that the client says it speaks, once it is connected; nothing if that never happened.
+fn era(client: &Process) -> Option<String> {
+    let said = || String::from_utf8_lossy(&client.stdout()).into_owned();
+    support::wait_until("an era or an end", super::installed::LIMIT, || {
+        said().contains("era ") || said().contains("FAIL connection")
+    });
+    said().lines().find_map(|line| line.strip_prefix("era ").map(str::to_owned))
+}
+
+/// Expects that the client spoke the era that it should.
+fn right(worked: usize, era: Option<&str>, modern: bool) -> Filled {
+    let wanted = if modern { "modern" } else { "legacy" };
+    if era == Some(wanted) { Ok(worked) } else { Err(format!("    the client speaks {era:?}, not {wanted}\n")) }
+}
