@@ -2,6 +2,7 @@
 //! prefixes of long names, `--option=value`, pairs of one or two words, and words that are the command's.
 //! No message shows a value that may be secret.
 
+mod access;
 mod decide;
 mod draft;
 mod help;
@@ -25,6 +26,7 @@ use table::{Group, Row, Setter, TABLE};
 
 /// What the program is to do.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it, made once")]
 pub enum Invocation {
     /// Show [`help`].
     Help,
@@ -199,7 +201,9 @@ fn read_option(row: &Row, name: &str, parser: &mut Parser, draft: &mut Draft) ->
             set(draft, !name.starts_with("--no-"));
             Ok(())
         }
-        Setter::Word(set) => set(draft, &joined.or_else(|| next_value(parser)).ok_or_else(missing)?),
+        Setter::Word(set) | Setter::FileOr(set, _) => {
+            set(draft, &joined.or_else(|| next_value(parser)).ok_or_else(missing)?)
+        }
         Setter::Pair(separator, set) => {
             let first = joined.or_else(|| next_value(parser)).ok_or_else(missing)?;
             match split(&first, separator) {

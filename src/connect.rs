@@ -8,6 +8,9 @@
 //! | `server`  | connects, stream → stdout, connects again; DELETE      | a stop                                      |
 //! | `listener`| the GET stream of Streamable HTTP → stdout             | the link, whose thread joins it              |
 //! | `waiting` | sends what waited for a connection; one a link         | the link, whose thread joins it              |
+//! | `bridge`  | reads the link of the bridge to a server of another era | the link, whose thread joins it             |
+//! | `clock`   | tells the bridge the time                              | the same                                    |
+//! | `post`    | sends for the bridge; as many as POSTs are under way    | the link of the bridge                       |
 //! | `dial`    | resolves a name and connects                           | the deadline of the connection; the program  |
 //! | `last`    | writes the last answers to a client that may not read  | a write; the program                         |
 //!
@@ -18,6 +21,8 @@ mod relay;
 use crate::downstream::stdio::{Input, Output};
 use crate::error::Error;
 use crate::log;
+use crate::protocol::era::Protocol;
+use crate::restrict::{self, Needs, Wish};
 use crate::system::{self, Signal, Signals};
 use crate::upstream::http::{Client, Remote};
 use relay::Relay;
@@ -40,6 +45,10 @@ pub struct Options {
     pub remote: Remote,
     /// Requests that may be unanswered at the same time.
     pub open_requests: usize,
+    /// Which revisions the client may speak.
+    pub client_protocol: Protocol,
+    /// What is given up after the start.
+    pub restrict: Wish,
 }
 
 /// What main waits for.
@@ -66,12 +75,14 @@ enum Happening {
 pub fn run(options: Options) -> Result<u8, Error> {
     let limit_bytes = options.remote.message_limit_bytes;
     let client = Client::new(options.remote)?;
+    restrict::give_up(options.restrict, &Needs::default())?;
     let (sender, happenings) = mpsc::channel();
     let signals = system::signals().map_err(|e| failed("catch signals", &e))?;
     let input = Input::stdin(limit_bytes).map_err(|e| failed("read stdin", &e))?;
     let output = Output::stdout().map_err(|e| failed("write to stdout", &e))?;
     let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(|e| failed("read stdin", &e))?;
-    let (relay, wakes) = Relay::new(client, options.open_requests, stdin, output, sender.clone());
+    let (open_requests, protocol) = (options.open_requests, options.client_protocol);
+    let (relay, wakes) = Relay::new(client, open_requests, protocol, stdin, output, sender.clone());
     let server = {
         let (relay, sender) = (relay.clone(), sender.clone());
         let connecting = move || {

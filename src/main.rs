@@ -19,6 +19,7 @@ fn run() -> Result<u8, Error> {
     log::set_level(parsed.log_level);
     log::set_format(parsed.log_format);
     system::hide_arguments(&parsed.secrets);
+    system::hide_variable("MCP_PROXY_AUTH_TOKEN");
     for remark in &parsed.remarks {
         log::warning(format_args!("{remark}"));
     }

@@ -1,6 +1,7 @@
 //! From what was said to what is done: which mode, what the environment adds, and whether it fits together.
 //! Files that are named are looked at now, so that a mistake in them stops us at the start.
 
+use super::access;
 use super::draft::Draft;
 use super::login;
 use super::table::{Group, Setter, TABLE};
@@ -38,7 +39,8 @@ pub(super) fn decide(
         positional.push(url);
     }
     let has_named = !draft.named.is_empty() || draft.config.is_some();
-    let listens = draft.is_given("--port") || draft.is_given("--host");
+    let inherited = access::inherited(environment)?;
+    let listens = access::LISTENING.iter().any(|name| draft.is_given(name)) || inherited > 0;
     let target = match positional.first() {
         None if has_named => None,
         None => return usage("nothing to do: give a URL to connect to or a command to serve, see 'mcp-proxy --help'"),
@@ -52,14 +54,20 @@ pub(super) fn decide(
                     draft
                         .remark("the named servers are left out: without --port, a URL is offered on stdin and stdout");
                 }
-                return Ok(Invocation::Connect(connect::Options { remote, open_requests: draft.open_requests }));
+                return Ok(Invocation::Connect(connect::Options {
+                    remote,
+                    open_requests: draft.open_requests,
+                    client_protocol: draft.client_protocol,
+                    restrict: draft.restrict,
+                }));
             }
             Some(Target::Remote(remote))
         }
         Some(_) => Some(Target::Command(command(draft, positional)?)),
     };
-    read_variables(draft, &[Group::Local, Group::Several, Group::Listener, Group::Sessions], environment)?;
-    serve_options(draft, target, environment).map(Invocation::Serve)
+    let groups = [Group::Local, Group::Several, Group::Listener, Group::Access, Group::Sessions];
+    read_variables(draft, &groups, environment)?;
+    serve_options(draft, target, inherited, environment).map(Invocation::Serve)
 }
 
 /// Refuses a command that is not there and was meant as a URL: its query and password shall not be shown either.
@@ -82,7 +90,7 @@ fn read_variables(draft: &mut Draft, groups: &[Group], environment: Environment)
         if draft.is_given(row.name()) {
             continue;
         }
-        let Setter::Word(set) = row.set else { continue };
+        let (Setter::Word(set) | Setter::FileOr(_, set)) = row.set else { continue };
         let Some(value) = variable(row.variable, environment) else { continue };
         set(draft, &value).map_err(|fault| Error::Usage(format!("variable '{}': {fault}", row.variable)))?;
     }
@@ -102,7 +110,7 @@ fn demo(draft: &Draft, positional: &[OsString]) -> Result<Invocation, Error> {
             "option '--demo': it goes with no URL and no command; '--' before a command makes it the command's",
         );
     }
-    let serving = ["--port", "--host", "--named-server", "--named-server-config"];
+    let serving = ["--port", "--host", "--listen", "--named-server", "--named-server-config"];
     if serving.iter().any(|name| draft.is_given(name)) {
         return usage(
             "option '--demo': it speaks on stdin and stdout; serve it with 'mcp-proxy --port PORT -- mcp-proxy --demo'",
@@ -131,6 +139,8 @@ fn remote(draft: &mut Draft, url: &str) -> Result<Remote, Error> {
     let wrong = |fault: crate::config::UrlFault| Error::Usage(fault.explain(&address, "'--username' and '--password'"));
     let mut remote = defaults.remote(url).map_err(wrong)?;
     remote.auth = login::auth(draft, &defaults)?;
+    remote.certificate = login::certificate(draft)?;
+    login::read_headers(draft)?;
     let (headers, is_shorter) = login::headers(draft, &remote.auth)?;
     if is_shorter {
         draft.remark("option '--headers': Authorization is left out, because it is made from the other options");
@@ -144,15 +154,28 @@ fn remote(draft: &mut Draft, url: &str) -> Result<Remote, Error> {
     Ok(remote)
 }
 
-fn serve_options(draft: &mut Draft, target: Option<Target>, environment: Environment) -> Result<serve::Options, Error> {
+fn serve_options(
+    draft: &mut Draft,
+    target: Option<Target>,
+    inherited: usize,
+    environment: Environment,
+) -> Result<serve::Options, Error> {
     let (servers, config) = servers(draft, target, environment)?;
     if servers.iter().any(|server| matches!(server.target, Target::Remote(_))) {
         check_certificates(&draft.verify)?;
     }
     remark_on_named(draft, &servers);
+    let (tokens, token_file) = access::tokens(draft)?;
     Ok(serve::Options {
-        host: draft.host.clone(),
-        port: draft.port,
+        listen: access::listen(draft, inherited),
+        rights: access::rights(draft)?,
+        inherited,
+        tokens,
+        token_file,
+        auth_servers: draft.auth_servers.clone(),
+        public_url: draft.public_url.clone(),
+        allow_hosts: draft.allow_hosts.clone(),
+        restrict: draft.restrict,
         servers,
         config,
         allow_origins: draft.allow_origins.clone(),
@@ -170,6 +193,12 @@ fn serve_options(draft: &mut Draft, target: Option<Target>, environment: Environ
         sessions: draft.sessions,
         open_requests: draft.open_requests,
         stop_timeout: draft.stop_timeout,
+        client_protocol: draft.client_protocol,
+        server_protocol: draft.protocol,
+        links: draft.links,
+        inputs: draft.inputs,
+        input_bytes: draft.input_bytes,
+        input_timeout: draft.input_timeout,
         limits: draft.limits.clone(),
     })
 }
@@ -213,6 +242,7 @@ fn defaults(draft: &Draft) -> Defaults {
     Defaults {
         pass_environment: draft.pass_environment,
         transport: draft.transport,
+        protocol: draft.protocol,
         verify: draft.verify.clone(),
         message_limit_bytes: draft.limits.body_bytes,
         timeout: draft.timeout,
@@ -224,9 +254,10 @@ fn remark_on_named(draft: &mut Draft, servers: &[Server]) {
     let is_command = |server: &Server| matches!(server.target, Target::Command(_));
     let at_top = servers.iter().find(|server| server.name.is_none()).map(is_command);
     let has_named = |command| servers.iter().any(|server| server.name.is_some() && is_command(server) == command);
-    for (names, command) in
-        [(&["--env", "--cwd"][..], true), (&["--headers", "--api-access-token", "--client-id", "--username"], false)]
-    {
+    for (names, command) in [
+        (&["--env", "--cwd"][..], true),
+        (&["--headers", "--api-access-token", "--client-id", "--username", "--client-cert"], false),
+    ] {
         for name in names.iter().filter(|name| draft.is_given(name)).copied().collect::<Vec<_>>() {
             if has_named(command) && at_top != Some(command) {
                 draft.remark(&format!("option '{name}': named servers do not get it"));

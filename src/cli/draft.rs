@@ -1,9 +1,12 @@
 //! What the words have said so far. It begins with the table's defaults, and its fields change by the table's setters.
 
 use super::table::{Setter, TABLE};
+use crate::downstream::door::Address;
 use crate::downstream::listener::Limits;
 use crate::log::{Format, Level, Secret};
+use crate::protocol::era::Protocol;
 use crate::protocol::network::Network;
+use crate::restrict::Wish;
 use crate::upstream::http::{Transport, Verify};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,6 +22,7 @@ pub(super) struct Draft {
     pub level: Level,
     pub log_format: Format,
     pub headers: Vec<(String, Secret)>,
+    pub headers_source: Option<Source>,
     pub token: Option<Source>,
     pub client_id: Option<String>,
     pub client_secret: Option<Source>,
@@ -27,7 +31,11 @@ pub(super) struct Draft {
     pub password: Option<Source>,
     pub digest: bool,
     pub transport: Transport,
+    pub protocol: Protocol,
+    pub client_protocol: Protocol,
     pub verify: Verify,
+    pub client_cert: Option<PathBuf>,
+    pub client_key: Option<PathBuf>,
     pub timeout: Duration,
     pub env: Vec<(OsString, OsString)>,
     pub cwd: Option<PathBuf>,
@@ -39,6 +47,14 @@ pub(super) struct Draft {
     pub stop_timeout: Duration,
     pub port: u16,
     pub host: String,
+    pub listen: Vec<Address>,
+    pub socket_mode: u32,
+    pub socket_owner: Option<String>,
+    pub auth_tokens: Option<Source>,
+    pub auth_servers: Vec<String>,
+    pub public_url: Option<String>,
+    pub allow_hosts: Vec<String>,
+    pub restrict: Wish,
     pub allow_origins: Vec<String>,
     pub expose_headers: Vec<String>,
     pub base_path: String,
@@ -48,6 +64,10 @@ pub(super) struct Draft {
     pub replay_age: Duration,
     pub sessions: usize,
     pub open_requests: usize,
+    pub links: usize,
+    pub inputs: usize,
+    pub input_bytes: usize,
+    pub input_timeout: Duration,
     pub limits: Limits,
     /// The names of the options that stood on the command line.
     pub given: Vec<&'static str>,
@@ -112,6 +132,7 @@ impl Draft {
             level: Level::Info,
             log_format: Format::Text,
             headers: Vec::new(),
+            headers_source: None,
             token: None,
             client_id: None,
             client_secret: None,
@@ -120,7 +141,11 @@ impl Draft {
             password: None,
             digest: false,
             transport: Transport::Auto,
+            protocol: Protocol::Auto,
+            client_protocol: Protocol::Auto,
             verify: Verify::Public,
+            client_cert: None,
+            client_key: None,
             timeout: zero,
             env: Vec::new(),
             cwd: None,
@@ -132,6 +157,14 @@ impl Draft {
             stop_timeout: zero,
             port: 0,
             host: String::new(),
+            listen: Vec::new(),
+            socket_mode: 0,
+            socket_owner: None,
+            auth_tokens: None,
+            auth_servers: Vec::new(),
+            public_url: None,
+            allow_hosts: Vec::new(),
+            restrict: Wish::Nothing,
             allow_origins: Vec::new(),
             expose_headers: Vec::new(),
             base_path: String::new(),
@@ -141,6 +174,10 @@ impl Draft {
             replay_age: zero,
             sessions: 0,
             open_requests: 0,
+            links: 0,
+            inputs: 0,
+            input_bytes: 0,
+            input_timeout: zero,
             limits: Limits {
                 connections: 0,
                 header_bytes: 0,

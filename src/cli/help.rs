@@ -70,12 +70,13 @@ pub fn options_markdown() -> String {
     table
 }
 
-const GROUPS: [(Group, &str); 8] = [
+const GROUPS: [(Group, &str); 9] = [
     (Group::Remote, "A remote server (a URL)"),
     (Group::Login, "What a remote server is told of us"),
     (Group::Local, "A local server (a command)"),
     (Group::Several, "Several servers"),
     (Group::Listener, "Serve: the listener"),
+    (Group::Access, "Serve: who may ask"),
     (Group::Sessions, "Serve: sessions"),
     (Group::Limits, "Limits"),
     (Group::General, "General"),

@@ -2,11 +2,13 @@
 //! Half of it is a mistake. Of two kinds one wins, as in the Python program, because only one can be sent.
 
 use super::draft::{Draft, Source};
+use super::values::add_headers;
 use super::{shown, usage};
 use crate::config::{Defaults, header};
 use crate::error::Error;
 use crate::log::{self, Secret};
 use crate::upstream::auth::{Auth, Credentials, Login};
+use crate::upstream::certificate::Certificate;
 use std::path::Path;
 
 /// How we log in. A variable alone asks for nothing: it may be there for another one of us.
@@ -27,6 +29,32 @@ pub(super) fn auth(draft: &mut Draft, defaults: &Defaults) -> Result<Auth, Error
         draft.remark("option '--username': it is left out, because '--client-id' wins");
     }
     if as_client { credentials(draft, defaults).map(Auth::ClientCredentials) } else { login(draft) }
+}
+
+/// The certificate that proves who we are, checked now: half of it, or a broken one, is a mistake.
+pub(super) fn certificate(draft: &Draft) -> Result<Option<Certificate>, Error> {
+    let (certificate, key) = match (&draft.client_cert, &draft.client_key) {
+        (None, None) => return Ok(None),
+        (Some(certificate), Some(key)) => (certificate, key),
+        (certificate, key) => {
+            return half(&[("--client-cert", certificate.is_some()), ("--client-key", key.is_some())]);
+        }
+    };
+    let found = Certificate { chain: certificate.clone(), key: key.clone() };
+    found.check().map_err(|fault| Error::Usage(format!("option '--client-cert': {fault}")))?;
+    Ok(Some(found))
+}
+
+/// Reads the headers that stand in a file or in a variable.
+pub(super) fn read_headers(draft: &mut Draft) -> Result<(), Error> {
+    let (text, place) = match draft.headers_source.take() {
+        None => return Ok(()),
+        Some(Source::Literal(text)) => (text.reveal().to_owned(), "variable 'MCP_PROXY_HEADERS'".to_owned()),
+        Some(Source::File(file)) => {
+            (text_of(&file, "--headers-file")?, format!("option '--headers-file': '{}'", shown(&file)))
+        }
+    };
+    add_headers(draft, &text).map_err(|fault| Error::Usage(format!("{place}: {fault}")))
 }
 
 /// The headers of every request, and whether one was left out for the sake of `auth`. A token becomes a header, unless

@@ -3,9 +3,10 @@
 
 use super::draft::{Draft, Show, Source};
 use super::values::{
-    add_named, add_origin, base_path, count, expose_header, host, is_origin, level, log_format, login_name, network,
-    port, seconds, secret, set_env, set_header, set_token, set_token_url, set_transport, set_username, set_verify,
-    wants_verify,
+    add_auth_server, add_host, add_named, add_origin, base_path, count, era, expose_header, file, host, is_origin,
+    level, listen, log_format, login_name, network, owner, port, public_url, seconds, secret, set_env, set_header,
+    set_restrict, set_token, set_token_url, set_transport, set_username, set_verify, socket_mode, unseen,
+    wants_restrict, wants_verify,
 };
 use crate::upstream::http::Verify;
 use std::ffi::OsStr;
@@ -48,6 +49,7 @@ pub(super) enum Group {
     Local,
     Several,
     Listener,
+    Access,
     Sessions,
     Limits,
 }
@@ -56,6 +58,8 @@ pub(super) enum Group {
 pub(super) enum Setter {
     /// Nothing. False where the name begins with `--no-`.
     Switch(fn(&mut Draft, bool)),
+    /// One word that names a file; its variable holds what else would stand in that.
+    FileOr(fn(&mut Draft, &OsStr) -> Result<(), String>, fn(&mut Draft, &OsStr) -> Result<(), String>),
     /// One word.
     Word(fn(&mut Draft, &OsStr) -> Result<(), String>),
     /// A name and a value: one word that holds this byte between them, else two words.
@@ -97,6 +101,25 @@ pub(super) static TABLE: &[Row] = &[
         ..INHERITED
     },
     Row {
+        names: &["--protocol"],
+        value: "ERA",
+        group: Group::General,
+        help: "Which revisions servers speak: 'legacy' (up to 2025-11-25), 'modern' (2026-07-28 and later), or 'auto', which \
+               finds out. A client of the other era comes over the bridge.",
+        default: "auto",
+        set: Setter::Word(|draft, word| era(word).map(|value| draft.protocol = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--client-protocol"],
+        value: "ERA",
+        group: Group::General,
+        help: "Which revisions clients may speak: 'legacy', 'modern', or 'auto', which takes both.",
+        default: "auto",
+        set: Setter::Word(|draft, word| era(word).map(|value| draft.client_protocol = value)),
+        ..OURS
+    },
+    Row {
         names: &["--verify-ssl"],
         value: "[VALUE]",
         group: Group::Remote,
@@ -129,6 +152,19 @@ pub(super) static TABLE: &[Row] = &[
         help: "Send a header with every request to the URL; -H 'KEY: VALUE' is the same. Can be given several times.",
         set: Setter::Pair(b':', set_header),
         ..INHERITED
+    },
+    Row {
+        names: &["--headers-file"],
+        value: "FILE",
+        group: Group::Login,
+        help: "Send the headers that stand in FILE too, 'KEY: VALUE' a line; no list of processes shows them. Those given \
+               with -H win.",
+        variable: "MCP_PROXY_HEADERS",
+        set: Setter::FileOr(
+            |draft, word| file(word).map(|path| draft.headers_source = Some(Source::File(path))),
+            |draft, word| unseen(word).map(|text| draft.headers_source = Some(Source::Literal(text))),
+        ),
+        ..OURS
     },
     Row {
         names: &["--api-access-token"],
@@ -225,6 +261,22 @@ pub(super) static TABLE: &[Row] = &[
         ..INHERITED
     },
     Row {
+        names: &["--client-cert"],
+        value: "FILE",
+        group: Group::Login,
+        help: "Prove who we are by the certificate in this PEM file, where the server asks for one; goes with --client-key.",
+        set: Setter::Word(|draft, word| file(word).map(|path| draft.client_cert = Some(path))),
+        ..OURS
+    },
+    Row {
+        names: &["--client-key"],
+        value: "FILE",
+        group: Group::Login,
+        help: "The PEM file with the key of that certificate; it may be the same file.",
+        set: Setter::Word(|draft, word| file(word).map(|path| draft.client_key = Some(path))),
+        ..OURS
+    },
+    Row {
         names: &["--port"],
         value: "PORT",
         group: Group::Listener,
@@ -275,6 +327,32 @@ pub(super) static TABLE: &[Row] = &[
         ..INHERITED
     },
     Row {
+        names: &["--listen"],
+        value: "ADDRESS",
+        group: Group::Listener,
+        help: "Listen here: 'unix:/run/mcp.sock' or HOST:PORT. Can be given several times, and with --port. Sockets that \
+               systemd opened for us (LISTEN_FDS) are used anyway.",
+        set: Setter::Word(|draft, word| listen(word).map(|address| draft.listen.push(address))),
+        ..OURS
+    },
+    Row {
+        names: &["--socket-mode"],
+        value: "MODE",
+        group: Group::Listener,
+        help: "The permissions of the file of such a Unix socket, in octal.",
+        default: "0600",
+        set: Setter::Word(|draft, word| socket_mode(word).map(|mode| draft.socket_mode = mode)),
+        ..OURS
+    },
+    Row {
+        names: &["--socket-owner"],
+        value: "USER[:GROUP]",
+        group: Group::Listener,
+        help: "Whose that file is: names or numbers; ':GROUP' changes the group alone.",
+        set: Setter::Word(|draft, word| owner(word).map(|owner| draft.socket_owner = Some(owner))),
+        ..OURS
+    },
+    Row {
         names: &["--allow-origin"],
         value: "ORIGIN...",
         group: Group::Listener,
@@ -305,8 +383,8 @@ pub(super) static TABLE: &[Row] = &[
         names: &["--trusted-proxy"],
         value: "ADDRESS",
         group: Group::Listener,
-        help: "A reverse proxy whose X-Forwarded-Prefix is believed: an IP address, or a network such as 10.0.0.0/8. Can be given \
-               several times.",
+        help: "A reverse proxy whose X-Forwarded-Prefix, -Proto and -Host are believed: an IP address, a network such as \
+               10.0.0.0/8, or 'unix' for what comes through Unix sockets. Can be given several times.",
         set: Setter::Word(|draft, word| network(word).map(|network| draft.trusted_proxies.push(network))),
         ..OURS
     },
@@ -317,6 +395,45 @@ pub(super) static TABLE: &[Row] = &[
         help: "How soon to notice that a client went away.",
         default: "15",
         set: Setter::Word(|draft, word| seconds(word).map(|value| draft.limits.keep_alive = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--auth-token-file"],
+        value: "FILE",
+        group: Group::Access,
+        help: "Clients must bring one of the tokens in FILE ('Authorization: Bearer TOKEN'): one a line, # begins a comment. \
+               Read again on HUP. The variable holds the tokens themselves.",
+        variable: "MCP_PROXY_AUTH_TOKEN",
+        set: Setter::FileOr(
+            |draft, word| file(word).map(|path| draft.auth_tokens = Some(Source::File(path))),
+            |draft, word| unseen(word).map(|text| draft.auth_tokens = Some(Source::Literal(text))),
+        ),
+        ..OURS
+    },
+    Row {
+        names: &["--auth-server"],
+        value: "URL",
+        group: Group::Access,
+        help: "Tell clients that they get tokens from this authorization server (RFC 9728). Can be given several times.",
+        set: Setter::Word(add_auth_server),
+        ..OURS
+    },
+    Row {
+        names: &["--public-url"],
+        value: "URL",
+        group: Group::Access,
+        help: "Scheme and host under which clients reach us, such as https://host.example; else what they send tells.",
+        variable: "MCP_PROXY_PUBLIC_URL",
+        set: Setter::Word(|draft, word| public_url(word).map(|url| draft.public_url = Some(url))),
+        ..OURS
+    },
+    Row {
+        names: &["--allow-host"],
+        value: "NAME",
+        group: Group::Access,
+        help: "A further name by which clients may call us (Host). On loopback others are refused anyway; once one is given, \
+               everywhere. Can be given several times.",
+        set: Setter::Word(add_host),
         ..OURS
     },
     Row {
@@ -420,6 +537,43 @@ pub(super) static TABLE: &[Row] = &[
         ..OURS
     },
     Row {
+        names: &["--max-links"],
+        value: "N",
+        group: Group::Sessions,
+        help: "Processes of one legacy server that work at the same time on calls of modern clients about which it may ask \
+               something; further calls wait.",
+        default: "8",
+        set: Setter::Word(|draft, word| count(word).map(|value| draft.links = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--max-inputs"],
+        value: "N",
+        group: Group::Sessions,
+        help: "Calls of a modern client to one legacy server that wait for the client's input at the same time.",
+        default: "128",
+        set: Setter::Word(|draft, word| count(word).map(|value| draft.inputs = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--input-bytes"],
+        value: "N",
+        group: Group::Sessions,
+        help: "What is kept of all these calls.",
+        default: "16777216",
+        set: Setter::Word(|draft, word| count(word).map(|value| draft.input_bytes = value)),
+        ..OURS
+    },
+    Row {
+        names: &["--input-timeout"],
+        value: "SECONDS",
+        group: Group::Sessions,
+        help: "How long such a call waits before it is cancelled.",
+        default: "300",
+        set: Setter::Word(|draft, word| seconds(word).map(|value| draft.input_timeout = value)),
+        ..OURS
+    },
+    Row {
         names: &["--replay-bytes"],
         value: "N",
         group: Group::Sessions,
@@ -504,6 +658,14 @@ pub(super) static TABLE: &[Row] = &[
         names: &["--demo"],
         help: "Be a small MCP server on stdin and stdout, to try things with.",
         set: Setter::Switch(|draft, _| draft.demo = true),
+        ..OURS
+    },
+    Row {
+        names: &["--restrict"],
+        value: "[WHAT]",
+        help: "Give up what is not needed after the start: 'possible', what this kernel and local servers allow, 'all' or do \
+               not run; the log says what.",
+        set: Setter::Optional(wants_restrict, set_restrict),
         ..OURS
     },
     Row {

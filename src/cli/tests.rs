@@ -4,6 +4,9 @@
 
 use super::*;
 use crate::config::Target;
+use crate::downstream::door::{Address, Rights};
+use crate::protocol::network::Peer;
+use crate::restrict::Wish;
 use crate::upstream::auth::Auth;
 use crate::upstream::http::{Remote, Transport, Verify};
 use std::collections::HashSet;
@@ -79,11 +82,27 @@ fn served(options: &serve::Options) -> Vec<String> {
             Target::Remote(remote) => facts.extend(reached(&place, remote)),
         }
     }
-    if options.port != usual.port {
-        facts.push(format!("port {}", options.port));
+    for address in options.listen.iter().filter(|address| !usual.listen.contains(address)) {
+        match address {
+            Address::Unix(path) => facts.push(format!("unix {}", path.display())),
+            Address::Tcp(host, port) => {
+                facts.extend((*port != 0).then(|| format!("port {port}")));
+                facts.extend((host != "127.0.0.1").then(|| format!("host {host}")));
+            }
+        }
     }
-    if options.host != usual.host {
-        facts.push(format!("host {}", options.host));
+    if options.rights != usual.rights {
+        let Rights { mode, user, group } = options.rights;
+        facts.push(format!("rights {mode:o} {user:?} {group:?}"));
+    }
+    facts.extend((options.inherited > 0).then(|| format!("{} inherited", options.inherited)));
+    facts.extend(options.tokens.iter().map(|tokens| format!("{tokens:?}")));
+    facts.extend(options.token_file.iter().map(|file| format!("tokens from {}", file.path.display())));
+    facts.extend(options.auth_servers.iter().map(|url| format!("auth {url}")));
+    facts.extend(options.public_url.iter().map(|url| format!("public {url}")));
+    facts.extend(options.allow_hosts.iter().map(|host| format!("as {host}")));
+    if options.restrict != usual.restrict {
+        facts.push(format!("restrict {:?}", options.restrict));
     }
     for server in &options.servers {
         let Target::Command(command) = &server.target else { continue };
@@ -109,7 +128,11 @@ fn served(options: &serve::Options) -> Vec<String> {
 }
 
 fn connected(options: &connect::Options) -> Vec<String> {
-    reached("connect", &options.remote)
+    let mut facts = reached("connect", &options.remote);
+    if options.restrict != Wish::Nothing {
+        facts.push(format!("restrict {:?}", options.restrict));
+    }
+    facts
 }
 
 fn reached(how: &str, remote: &Remote) -> Vec<String> {
@@ -410,7 +433,7 @@ fn names_can_be_shortened_and_joined() {
         ("--p=1 cmd", "error: option '--p' could be '--password' or '--port' or '--pass-environment'"),
         (
             "--max 1 cmd",
-            "error: option '--max' could be '--max-sessions' or '--max-open-requests' or '--max-connections' \
+            "error: option '--max' could be '--max-sessions' or '--max-open-requests' or '--max-links' or '--max-inputs' or '--max-connections' \
              or '--max-message-bytes' or '--max-header-bytes' or '--max-stream-bytes'",
         ),
     ]);
@@ -778,7 +801,8 @@ fn every_limit_reaches_its_place() {
     let line = "--session-idle 1 --replay-bytes 2 --replay-age 3 --trusted-proxy ::1 --trusted-proxy 10.0.0.0/8 cmd";
     let Ok(Parsed { invocation: Invocation::Serve(serve), .. }) = parsed(line, "") else { panic!("refused") };
     assert_eq!((serve.session_idle.as_secs(), serve.replay_bytes, serve.replay_age.as_secs()), (1, 2, 3));
-    let trusted = |peer: &str| serve.trusted_proxies.iter().any(|network| network.contains(peer.parse().unwrap()));
+    let trusted =
+        |peer: &str| serve.trusted_proxies.iter().any(|network| network.contains(Peer::Address(peer.parse().unwrap())));
     assert_eq!(["::1", "10.9.8.7", "127.0.0.1"].map(trusted), [true, true, false]);
 
     let line = "--timeout 0.5 --max-message-bytes 6 --max-open-requests 7 http://h/";
@@ -791,7 +815,10 @@ fn every_limit_reaches_its_place() {
 fn the_defaults_are_those_that_are_promised() {
     let Ok(Parsed { invocation: Invocation::Serve(serve), .. }) = parsed("cmd", "") else { panic!("refused") };
     let limits = serve.limits;
-    assert_eq!((serve.host.as_str(), serve.port), ("127.0.0.1", 0));
+    assert_eq!(serve.listen, [Address::Tcp("127.0.0.1".into(), 0)]);
+    assert_eq!((serve.rights, serve.inherited), (Rights { mode: 0o600, user: None, group: None }, 0));
+    assert_eq!((serve.tokens, serve.token_file, serve.public_url), (None, None, None));
+    assert_eq!((serve.restrict, serve.auth_servers.len() + serve.allow_hosts.len()), (Wish::Nothing, 0));
     assert_eq!(serve.expose_headers, ["Mcp-Session-Id"]);
     assert_eq!((serve.sessions, serve.open_requests, limits.connections), (512, 1024, 2048));
     assert_eq!((limits.header_bytes, limits.body_bytes, limits.stream_bytes), (32 << 10, 64 << 20, 64 << 20));
@@ -1052,7 +1079,7 @@ fn whose_a_process_is_and_where_we_are() {
         ("--base-path /a/../b cmd", "error: option '--base-path': '/a/../b' is not a path such as '/mcp-servers'"),
         (
             "--trusted-proxy host cmd",
-            "error: option '--trusted-proxy': 'host' is not an IP address or a network such as '10.0.0.0/8'",
+            "error: option '--trusted-proxy': 'host' is not an IP address, a network such as '10.0.0.0/8', or 'unix'",
         ),
         ("--log-format json cmd", "serve cmd, Json"),
         ("--log-format=TEXT http://h/", "connect http://h/"),
@@ -1075,7 +1102,10 @@ fn the_table_holds_together() {
         assert!(row.help.ends_with('.'), "{name}: its help is a sentence");
         assert!(row.form_of.is_empty() || names.contains(&row.form_of), "{name}: form of what?");
         assert_eq!(row.value.is_empty(), matches!(row.set, Setter::Switch(_)), "{name}: its value");
-        assert!(row.variable.is_empty() || matches!(row.set, Setter::Word(_)), "{name}: its variable");
+        assert!(
+            row.variable.is_empty() || matches!(row.set, Setter::Word(_) | Setter::FileOr(..)),
+            "{name}: its variable"
+        );
         assert!(help().contains(name) && options_markdown().contains(name), "{name}: not explained");
     }
 }
@@ -1088,4 +1118,177 @@ fn help_fits_a_terminal() {
     for row in options_markdown().lines() {
         assert_eq!(row.matches('|').count(), 5, "{row}");
     }
+}
+
+#[test]
+fn where_we_listen() {
+    let neither = "is neither 'unix:PATH' nor 'HOST:PORT'";
+    check(&[
+        ("--listen unix:/run/mcp.sock cmd", "serve cmd, unix /run/mcp.sock"),
+        ("--listen unix:rel.sock --listen [::1]:80 cmd", "serve cmd, unix rel.sock, port 80, host [::1]"),
+        ("--listen localhost:1 --port 2 cmd", "serve cmd, port 2, port 1, host localhost"),
+        ("--listen unix:/x --host 0.0.0.0 cmd", "serve cmd, host 0.0.0.0, unix /x"),
+        ("--listen unix:/x http://h/", "serve http://h/, unix /x"),
+        ("--listen unix:/x --socket-mode 660 --socket-owner 1:2 cmd", "serve cmd, unix /x, rights 660 Some(1) Some(2)"),
+        ("--listen unix:/x --socket-mode 0640 --socket-owner :root cmd", "serve cmd, unix /x, rights 640 None Some(0)"),
+        ("--trusted-proxy unix cmd", "serve cmd"),
+        ("--listen unix: cmd", "error: option '--listen': the path of the socket is empty"),
+        (
+            "--listen unix:@x cmd",
+            "error: option '--listen': an abstract socket has no permissions; give a path, as in 'unix:/run/mcp.sock'",
+        ),
+        ("--listen 8080 cmd", &format!("error: option '--listen': '8080' {neither}")),
+        ("--listen :8080 cmd", &format!("error: option '--listen': ':8080' {neither}")),
+        ("--listen ::1:80 cmd", &format!("error: option '--listen': '::1:80' {neither}")),
+        ("--listen http://h:80 cmd", &format!("error: option '--listen': 'http://h:80' {neither}")),
+        ("--listen h:99999 cmd", "error: option '--listen': '99999' is not a port from 0 to 65535"),
+        ("--socket-mode 0888 cmd", "error: option '--socket-mode': '0888' is no octal number such as 0660"),
+        ("--socket-mode 4755 cmd", "error: option '--socket-mode': '4755' is no octal number such as 0660"),
+        ("--socket-mode 66 cmd", "error: option '--socket-mode': '66' is no octal number such as 0660"),
+        (
+            "--socket-owner no-such-user cmd",
+            "error: option '--socket-owner': there is no user 'no-such-user' in /etc/passwd",
+        ),
+        (
+            "--demo --listen unix:/x",
+            "error: option '--demo': it speaks on stdin and stdout; serve it with 'mcp-proxy --port PORT -- mcp-proxy --demo'",
+        ),
+    ]);
+    let ours = std::process::id();
+    check_with_environment(&[
+        (&format!("LISTEN_PID={ours};LISTEN_FDS=2"), "cmd", "serve cmd, 2 inherited"),
+        (&format!("LISTEN_PID={ours};LISTEN_FDS=1"), "http://h/", "serve http://h/, 1 inherited"),
+        (&format!("LISTEN_PID={ours};LISTEN_FDS=1"), "--port 80 cmd", "serve cmd, port 80, 1 inherited"),
+        (&format!("LISTEN_PID={ours};LISTEN_FDS=x"), "cmd", "error: variable 'LISTEN_FDS': it is no number of sockets"),
+        ("LISTEN_PID=1;LISTEN_FDS=2", "cmd", "serve cmd"),
+        ("LISTEN_FDS=2", "http://h/", "connect http://h/"),
+    ]);
+}
+
+#[test]
+fn who_may_ask() {
+    let tokens = File::new("tokens", "# two\n1234567890123456\nabcdefghijklmnop\n");
+    let short = File::new("short", "1234567890123456\nhunter2\n");
+    let (good, bad) = (tokens.path(), short.path());
+    check(&[
+        (&format!("--auth-token-file {good} cmd"), &format!("serve cmd, Tokens(2), tokens from {good}")),
+        (
+            &format!("--auth-token-file {bad} cmd"),
+            &format!("error: option '--auth-token-file': '{bad}': line 2: a token has 16 characters or more"),
+        ),
+        (
+            "--auth-token-file /nowhere cmd",
+            "error: option '--auth-token-file': '/nowhere' cannot be read: No such file or directory",
+        ),
+        (
+            &format!("--auth-token-file {good} --auth-server https://a/x --auth-server http://b cmd"),
+            &format!("serve cmd, Tokens(2), tokens from {good}, auth https://a/x, auth http://b"),
+        ),
+        (
+            "--auth-server https://a cmd",
+            "serve cmd, auth https://a, warning: option '--auth-server': nobody's token is checked here without \
+             '--auth-token-file'",
+        ),
+        ("--auth-server a cmd", "error: option '--auth-server': 'a' is no URL such as 'https://login.example'"),
+        (
+            "--auth-server https://me:hunter2@a/?hunter2 cmd",
+            "error: option '--auth-server': 'https://a/' is no URL such as 'https://login.example'",
+        ),
+        ("--public-url https://a.example:8443/ cmd", "serve cmd, public https://a.example:8443"),
+        (
+            "--public-url https://a/b cmd",
+            "error: option '--public-url': 'https://a/b' is not a scheme and a host, as in 'https://host.example'; \
+             the path is --base-path's",
+        ),
+        ("--allow-host a.example --allow-host [::1]:80 cmd", "serve cmd, as a.example, as [::1]:80"),
+        (
+            "--allow-host http://a cmd",
+            "error: option '--allow-host': 'http://a' is not the name of a host, such as 'mcp.example'",
+        ),
+        ("--restrict cmd", "serve cmd, restrict Possible"),
+        ("--restrict all http://h/", "connect http://h/, restrict All"),
+        ("--restrict=all cmd", "serve cmd, restrict All"),
+        ("--restrict=hard cmd", "error: option '--restrict': 'hard' is neither 'possible' nor 'all'"),
+    ]);
+    check_with_environment(&[
+        ("MCP_PROXY_AUTH_TOKEN=1234567890123456, abcdefghijklmnop", "cmd", "serve cmd, Tokens(2)"),
+        ("MCP_PROXY_AUTH_TOKEN=hunter2", "http://h/", "connect http://h/"),
+        (
+            "MCP_PROXY_AUTH_TOKEN=1234567890123456 hunter2",
+            "cmd",
+            "error: variable 'MCP_PROXY_AUTH_TOKEN': token 2: a token has 16 characters or more",
+        ),
+        ("MCP_PROXY_AUTH_TOKEN=,", "cmd", "error: variable 'MCP_PROXY_AUTH_TOKEN': there is no token"),
+        (
+            "MCP_PROXY_AUTH_TOKEN=hunter2",
+            &format!("--auth-token-file {good} cmd"),
+            &format!("serve cmd, Tokens(2), tokens from {good}"),
+        ),
+    ]);
+}
+
+#[test]
+fn headers_can_stand_in_a_file() {
+    let headers = File::new("headers", "A: one\n\nB:two \nAuthorization: Bearer three\na: four\n");
+    let odd = File::new("odd-headers", "A: one\nhunter2\n");
+    let (good, bad) = (headers.path(), odd.path());
+    check(&[
+        (
+            &format!("--headers-file {good} http://h/"),
+            "connect http://h/, b: two, authorization: Bearer three, a: four",
+        ),
+        (
+            &format!("--headers-file {good} -H B own --api-access-token x http://h/"),
+            "connect http://h/, b: own, authorization: Bearer three, a: four",
+        ),
+        (
+            &format!("--headers-file {bad} http://h/"),
+            &format!("error: option '--headers-file': '{bad}': line 2 is not 'KEY: VALUE'"),
+        ),
+    ]);
+    check_with_environment(&[
+        ("MCP_PROXY_HEADERS=A: one", "http://h/", "connect http://h/, a: one"),
+        ("MCP_PROXY_HEADERS=hunter2", "http://h/", "error: variable 'MCP_PROXY_HEADERS': line 1 is not 'KEY: VALUE'"),
+        ("MCP_PROXY_HEADERS=A: one", "cmd", "serve cmd"),
+    ]);
+}
+
+#[test]
+fn a_client_certificate_is_whole_or_a_mistake() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/tls");
+    let file = |name: &str| folder.join(name).display().to_string();
+    let (chain, key, other) = (file("server.pem"), file("server.key"), file("ca.pem"));
+    let both = File::new("both", &[&chain, &key].map(|file| std::fs::read_to_string(file).unwrap()).concat());
+    let broken = File::new("broken", "-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n");
+    let locked =
+        File::new("locked", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMTIz\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    let wrong = |text: &str| format!("error: option '--client-cert': {text}");
+    let line = |chain: &str, key: &str| format!("--client-cert {chain} --client-key {key} http://h/");
+    check(&[
+        (&line(&chain, &key), "connect http://h/"),
+        (&line(both.path(), both.path()), "connect http://h/"),
+        (&format!("--client-cert {chain} http://h/"), "error: option '--client-cert': it needs '--client-key' too"),
+        (&format!("--client-key {key} http://h/"), "error: option '--client-key': it needs '--client-cert' too"),
+        (&line(&other, &key), &wrong(&format!("the key in '{key}' is not that of the certificate in '{other}'"))),
+        (&line(&key, &key), &wrong(&format!("'{key}' holds no certificate in PEM form"))),
+        (&line(&chain, &chain), &wrong(&format!("'{chain}' holds no private key in PEM form"))),
+        (&line("/nowhere", &key), &wrong("'/nowhere' cannot be read: No such file or directory")),
+        (
+            &line(&chain, broken.path()),
+            &wrong(&format!("the key in '{}' cannot be used: it is broken, or of an unknown kind", broken.path())),
+        ),
+        (
+            &line(&chain, locked.path()),
+            &wrong(&format!("'{}' holds an encrypted key; give it without a password", locked.path())),
+        ),
+    ]);
+    let config = |entry: &str| {
+        File::new("cert-config", &format!(r#"{{"mcpServers": {{"a": {{"url": "https://h/", {entry}}}}}}}"#))
+    };
+    let whole = config(&format!(r#""clientCert": "{chain}", "clientKey": "{key}""#));
+    let line = format!("--named-server-config {}", whole.path());
+    assert_eq!(meaning(&line, ""), format!("serve, /a https://h/, from {}", whole.path()));
+    let half = config(&format!(r#""clientCert": "{chain}""#));
+    let wanted = format!("error: '{}': server 'a': 'clientCert' needs 'clientKey' too", half.path());
+    assert_eq!(meaning(&line, ""), wanted);
 }

@@ -1,14 +1,21 @@
 //! The values of options: each is checked before it is kept. A fault never shows a value that may be secret.
 
+mod listener;
+
+pub(super) use listener::{
+    add_auth_server, add_host, add_origin, base_path, host, is_origin, listen, network, owner, port, public_url,
+    set_restrict, socket_mode, wants_restrict,
+};
+
 use super::draft::{Draft, Source};
 use super::words;
 use crate::config::{self, header};
 use crate::log::{self, Format, Level, Secret};
-use crate::protocol::network::Network;
+use crate::protocol::era::Protocol;
 use crate::upstream::http::{Transport, Verify};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A mistake in the name of a header. What follows a blank may be the value, so it is not shown.
@@ -48,6 +55,34 @@ pub(super) fn secret(draft: &mut Draft, word: &OsStr) -> Result<Option<Source>, 
     Ok((!secret.is_empty()).then(|| Source::Literal(Secret::new(secret.to_owned()))))
 }
 
+/// The headers of a text, `KEY: VALUE` a line, behind those that are there already and win.
+pub(super) fn add_headers(draft: &mut Draft, text: &str) -> Result<(), String> {
+    let mut found: Vec<(String, Secret)> = Vec::new();
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let wrong = |fault: &str| format!("line {} {fault}", at + 1);
+        let (name, value) = line.split_once(':').ok_or_else(|| wrong("is not 'KEY: VALUE'"))?;
+        if !header::is_name(name.trim()) {
+            return Err(wrong("does not begin with the name of a header"));
+        }
+        let value = header::value(value.trim()).map_err(wrong)?;
+        found.retain(|(other, _)| !other.eq_ignore_ascii_case(name.trim()));
+        found.push((name.trim().to_owned(), value));
+    }
+    found.retain(|(name, _)| !draft.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)));
+    draft.headers.extend(found);
+    Ok(())
+}
+
+/// The text of a variable that nobody may see.
+pub(super) fn unseen(word: &OsStr) -> Result<Secret, String> {
+    text(word).map(|text| Secret::new(text.to_owned()))
+}
+
+/// The path of a file.
+pub(super) fn file(word: &OsStr) -> Result<PathBuf, String> {
+    if word.is_empty() { Err("the path is empty".to_owned()) } else { Ok(word.into()) }
+}
+
 /// A name that goes with a secret.
 pub(super) fn login_name(word: &OsStr) -> Result<Option<String>, String> {
     let name = text(word)?;
@@ -84,6 +119,16 @@ pub(super) fn set_transport(draft: &mut Draft, word: &OsStr) -> Result<(), Strin
         other => return Err(format!("{} is none of 'auto', 'sse' and 'streamablehttp'", quoted(other))),
     };
     Ok(())
+}
+
+/// The eras that a side may be pinned to.
+pub(super) fn era(word: &OsStr) -> Result<Protocol, String> {
+    match text(word)? {
+        "auto" => Ok(Protocol::Auto),
+        "legacy" => Ok(Protocol::Legacy),
+        "modern" => Ok(Protocol::Modern),
+        other => Err(format!("{} is none of 'auto', 'legacy' and 'modern'", quoted(other))),
+    }
 }
 
 /// Whether the word behind `--verify-ssl` belongs to it. It must not eat a URL or a command; a name that only
@@ -151,28 +196,6 @@ pub(super) fn add_named(draft: &mut Draft, name: &OsStr, command: &OsStr) -> Res
     Ok(())
 }
 
-/// The path before ours, without the slash at its end.
-pub(super) fn base_path(word: &OsStr) -> Result<String, String> {
-    let path = text(word)?;
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&b);
-    let kept = path.strip_suffix('/').unwrap_or(path);
-    let is_odd = |segment: &str| matches!(segment, "" | "." | "..");
-    match kept.strip_prefix('/') {
-        _ if kept.is_empty() => Ok(String::new()),
-        None => Err(format!("{} does not begin with a slash", quoted(path))),
-        Some(inside) if !path.bytes().all(is_plain) || inside.split('/').any(is_odd) => {
-            Err(format!("{} is not a path such as '/mcp-servers'", quoted(path)))
-        }
-        Some(_) => Ok(kept.to_owned()),
-    }
-}
-
-pub(super) fn network(word: &OsStr) -> Result<Network, String> {
-    let network = text(word)?;
-    let wrong = |()| format!("{} is not an IP address or a network such as '10.0.0.0/8'", quoted(network));
-    network.parse().map_err(wrong)
-}
-
 pub(super) fn log_format(word: &OsStr) -> Result<Format, String> {
     let name = text(word)?;
     match name.to_ascii_lowercase().as_str() {
@@ -180,24 +203,6 @@ pub(super) fn log_format(word: &OsStr) -> Result<Format, String> {
         "json" => Ok(Format::Json),
         _ => Err(format!("{} is neither 'text' nor 'json'", quoted(name))),
     }
-}
-
-/// Whether the word behind `--allow-origin` belongs to it. A URL with a path is none: it is the server's.
-pub(super) fn is_origin(word: &OsStr) -> bool {
-    let Some(word) = word.to_str() else { return false };
-    let Some((scheme, rest)) = word.split_once("://") else { return matches!(word, "*" | "null") };
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
-    !scheme.is_empty() && !authority.is_empty() && !authority.contains(['/', '?', '#', ' '])
-}
-
-pub(super) fn add_origin(draft: &mut Draft, word: &OsStr) -> Result<(), String> {
-    let origin = text(word)?;
-    if !is_origin(word) {
-        return Err(format!("{} is not an origin such as 'https://app.example' or '*'", quoted(origin)));
-    }
-    // Browsers send origins without the slash that people copy from the address line.
-    draft.allow_origins.push(origin.strip_suffix('/').unwrap_or(origin).to_owned());
-    Ok(())
 }
 
 pub(super) fn expose_header(draft: &mut Draft, word: &OsStr) -> Result<(), String> {
@@ -222,17 +227,6 @@ pub(super) fn level(word: &OsStr) -> Result<Level, String> {
         "CRITICAL" => Ok(Level::Critical),
         _ => Err(format!("{} is none of DEBUG, INFO, WARNING, ERROR and CRITICAL", quoted(name))),
     }
-}
-
-pub(super) fn port(word: &OsStr) -> Result<u16, String> {
-    let number = text(word)?;
-    number.trim().parse().map_err(|_| format!("{} is not a port from 0 to 65535", quoted(number)))
-}
-
-pub(super) fn host(word: &OsStr) -> Result<String, String> {
-    let host = text(word)?;
-    // No address would mean every network, and that is never meant.
-    if host.is_empty() { Err("the address is empty".to_owned()) } else { Ok(host.to_owned()) }
 }
 
 /// A number of things or bytes. The upper end keeps every sum of two of them in range.

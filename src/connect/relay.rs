@@ -9,6 +9,7 @@ mod link;
 use super::Happening;
 use crate::downstream::stdio::{Input, Output};
 use crate::log;
+use crate::protocol::era::Protocol;
 use crate::protocol::message::Message;
 use crate::protocol::reconnect::Reconnect;
 use crate::protocol::retry::Retry;
@@ -35,6 +36,9 @@ pub struct Relay {
     /// A thread that follows is to read stdin on.
     follow: Condvar,
     most_threads: usize,
+    open_requests: usize,
+    /// Which revisions the client may speak.
+    protocol: Protocol,
     happenings: Sender<Happening>,
     wake: Sender<()>,
     /// Our stdin, to be watched.
@@ -82,6 +86,7 @@ impl Relay {
     pub fn new(
         client: Client,
         open_requests: usize,
+        protocol: Protocol,
         stdin: OwnedFd,
         output: Output,
         happenings: Sender<Happening>,
@@ -104,7 +109,20 @@ impl Relay {
         let (client, state, reading) = (Arc::new(client), Mutex::new(state), Mutex::default());
         let stdin = Arc::new(stdin);
         let (follow, most_threads) = (Condvar::new(), open_requests.saturating_add(from_client::SPARE));
-        (Arc::new(Self { client, output, state, reading, follow, most_threads, happenings, wake, stdin }), wakes)
+        let relay = Self {
+            client,
+            output,
+            state,
+            reading,
+            follow,
+            most_threads,
+            open_requests,
+            protocol,
+            happenings,
+            wake,
+            stdin,
+        };
+        (Arc::new(relay), wakes)
     }
 
     /// Sends a message and answers it if that fails.
@@ -121,11 +139,11 @@ impl Relay {
         self.tell(answer.as_slice());
     }
 
-    /// The client sends nothing any more; says how many of its requests are open.
+    /// The client sends nothing any more; says how many of its requests may still be answered by themselves.
     pub fn input_ended(&self) -> usize {
         let mut state = self.state();
         state.input_ended = true;
-        state.session.open()
+        state.session.owed()
     }
 
     /// Ends the link and answers all that is open.
@@ -152,7 +170,7 @@ impl Relay {
             let _ = self.happenings.send(Happening::ClientGone);
         }
         let state = self.state();
-        if state.input_ended && state.session.open() == 0 {
+        if state.input_ended && state.session.owed() == 0 {
             let _ = self.happenings.send(Happening::Answered);
         }
     }

@@ -267,7 +267,7 @@ fn md5(bytes: &[u8]) -> String {
 }
 
 /// RFC 6234.
-fn sha256(bytes: &[u8]) -> String {
+pub(super) fn sha256(bytes: &[u8]) -> String {
     #[rustfmt::skip]
     let mut state: [u32; 8] = [
         0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,

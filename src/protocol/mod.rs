@@ -1,10 +1,12 @@
 //! The rules of the protocol, pure: no file, socket, thread, process or clock. What needs the time gets it
 //! as an argument, what decides returns a value on which the edge acts.
 
+pub mod access;
 pub mod backlog;
 pub mod base64;
 pub mod bridge;
 pub mod digest;
+pub mod era;
 pub mod head;
 pub mod http;
 pub mod hub;

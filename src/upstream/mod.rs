@@ -4,6 +4,8 @@
 mod agent;
 mod answer;
 pub mod auth;
+mod bridge;
+pub mod certificate;
 pub mod child;
 mod crew;
 mod dial;

@@ -99,7 +99,7 @@ pub const TABLE: &[Row] = &[
         "--port 0 -- DEMO",
         Asks("GET", "/status", &[], ""),
         "200 json active_sse_connections api_last_activity server_instances default=configured",
-        "200 json active_sse_connections api_last_activity server_instances servers sessions uptime_s version default=running",
+        "200 json active_sse_connections api_last_activity clients server_instances servers sessions uptime_s version default=running",
         "the word is what the server does, and more is told",
     ),
     differ(
@@ -276,7 +276,7 @@ pub const TABLE: &[Row] = &[
         "--port 0 --named-server a 'DEMO' --named-server b 'DEMO'",
         Asks("GET", "/status", &[], ""),
         "200 json active_sse_connections api_last_activity server_instances a=configured b=configured",
-        "200 json active_sse_connections api_last_activity server_instances servers sessions uptime_s version a=running b=running",
+        "200 json active_sse_connections api_last_activity clients server_instances servers sessions uptime_s version a=running b=running",
         "the word is what the server does, and more is told",
     ),
     differ(
@@ -303,7 +303,7 @@ pub const TABLE: &[Row] = &[
         "--port 0 --named-server a /no/such/command",
         Asks("GET", "/status", &[], ""),
         "ends with 1",
-        "200 json active_sse_connections api_last_activity server_instances servers sessions uptime_s version a=failed",
+        "200 json active_sse_connections api_last_activity clients server_instances servers sessions uptime_s version a=failed",
         "a server that cannot start stops no other, and is tried again",
     ),
     // Other origins.

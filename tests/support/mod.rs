@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod http;
+pub mod modern;
 pub mod namespace;
 pub mod puppet;
 pub mod remote;

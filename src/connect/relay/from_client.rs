@@ -3,6 +3,7 @@
 use super::{Happening, Relay, STDOUT};
 use crate::downstream::stdio::{Input, Received};
 use crate::log;
+use crate::protocol::era;
 use crate::protocol::message::{INTERNAL_ERROR, Kind, Message};
 use crate::protocol::reconnect::ToServer;
 use crate::protocol::session::FromClient;
@@ -148,6 +149,10 @@ impl Relay {
 
     /// Decides what becomes of a message of the client; gives it back if it is to be sent now.
     fn take(&self, message: Message) -> Option<(Arc<dyn upstream::Sender>, Message)> {
+        if let Some(refusal) = era::refused_client(self.protocol, &message) {
+            self.tell(&[refusal]);
+            return None;
+        }
         let mut state = self.state();
         if state.stopping {
             let Kind::Request { id, .. } = message.kind() else { return None };

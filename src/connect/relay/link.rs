@@ -5,8 +5,9 @@ use crate::log;
 use crate::protocol::message::{Kind, Message};
 use crate::protocol::reconnect::{self, Attempt, Next};
 use crate::protocol::session::FromServer;
+use crate::upstream::remote::{self, Crossing};
 use crate::upstream::waits::Bystander;
-use crate::upstream::{self, Event, Link, remote};
+use crate::upstream::{self, Event, Link};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Weak};
@@ -48,7 +49,15 @@ impl Relay {
             }
         };
         let beside = Beside { relay: Arc::downgrade(self), number, stdin: self.stdin.clone() };
-        let attempt = remote::Attempt::new(self.client.clone(), Arc::new(deliver), Arc::new(beside));
+        let failed = |why: &str| log::warning(format_args!("a message was not delivered: {why}"));
+        let attempt = remote::Attempt::new(
+            self.client.clone(),
+            Arc::new(deliver),
+            Arc::new(beside),
+            Arc::new(failed),
+            self.open_requests,
+            Crossing::Allowed, // our one client
+        );
         {
             let mut state = self.state();
             if state.stopping {
