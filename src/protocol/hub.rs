@@ -6,7 +6,8 @@
 //! Always, of each: every request that was taken is answered once, unless its client cancelled it or left; nobody gets a
 //! message about another's request; after [`Hub::leave`] nothing goes to that key; what is kept is bounded.
 
-use super::message::Message;
+use super::message::{Id, Kind as MessageKind, Message};
+use super::sole::{Ambiguous, sole};
 use std::time::Duration;
 
 /// One client on the link: a session, or a request without one. Numbers are never used twice.
@@ -107,4 +108,33 @@ pub trait Hub: Send {
     fn parked(&self) -> usize {
         0
     }
+}
+
+/// What a client is told in whose message readers find different things.
+pub(super) const AMBIGUOUS: &str = "a member of the message stands twice in it, or in another case";
+
+/// Later answers after which a request that was cancelled and not answered is believed to be over.
+pub const GHOST_ANSWERS: u64 = 32;
+/// Questions of the server, and cancelled requests, that are remembered for each request that a client may have open.
+pub(super) const LINK_FACTOR: usize = 10;
+
+/// Answers a request with an error; anything else is left out.
+pub(super) fn refuse(key: Key, message: &Message, code: i32, reason: &str, out: &mut Vec<Action>) {
+    if let MessageKind::Request { id, .. } = message.kind() {
+        out.push(Action::ToClient(key, Message::error(Some(id), code, reason)));
+    }
+}
+
+/// The token under which a request wants to hear of its progress, if every reader finds the same.
+pub(super) fn token(params: Option<&str>) -> Result<Option<Id>, Ambiguous> {
+    let [meta] = sole(params.unwrap_or_default(), ["_meta"])?;
+    let [token] = sole(meta.unwrap_or_default(), ["progressToken"])?;
+    Ok(token.and_then(Id::from_json))
+}
+
+/// The whole number that an id is, in any spelling that a peer may have made of it.
+pub(super) fn whole(id: &Id) -> Option<u64> {
+    let text = id.as_json();
+    let exact = |n: &f64| n.fract() == 0.0 && (0.0..9e15).contains(n);
+    text.parse().ok().or_else(|| format!("{:.0}", text.parse::<f64>().ok().filter(exact)?).parse().ok())
 }

@@ -37,17 +37,13 @@ mod from_client;
 mod from_server;
 mod subscriptions;
 
-pub use super::hub::{Action, Hub, Key, Kind, Limits};
+pub use super::hub::{Action, GHOST_ANSWERS, Hub, Key, Kind, Limits};
+use super::hub::{LINK_FACTOR, whole};
 use super::level::Level;
 use super::message::{INTERNAL_ERROR, Id, Message};
 use super::ticket::Tickets;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use subscriptions::Subscriptions;
-
-/// Later answers after which a request that was cancelled and not answered is believed to be over.
-pub const GHOST_ANSWERS: u64 = 32;
-/// Questions of the server, and cancelled requests, that are remembered for each request a session may have open.
-pub(super) const LINK_FACTOR: usize = 10;
 
 /// The clients of one link, and what is under way between them and the server.
 #[derive(Debug, Clone)]
@@ -410,13 +406,6 @@ fn keep<T>(kept: &mut VecDeque<T>, one: T, limit: usize) {
         kept.pop_front();
     }
     kept.push_back(one);
-}
-
-/// The whole number that an id is, in any spelling that a peer may have made of it.
-pub(super) fn whole(id: &Id) -> Option<u64> {
-    let text = id.as_json();
-    let exact = |n: &f64| n.fract() == 0.0 && (0.0..9e15).contains(n);
-    text.parse().ok().or_else(|| format!("{:.0}", text.parse::<f64>().ok().filter(exact)?).parse().ok())
 }
 
 /// The server has not taken a level: the one before counts again, unless another was set meanwhile.

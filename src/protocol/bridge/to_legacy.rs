@@ -42,7 +42,7 @@ mod questions;
 mod results;
 mod rounds;
 
-use super::super::hub::{Action, Hub, Key, Kind, Limits};
+use super::super::hub::{Action, GHOST_ANSWERS, Hub, Key, Kind, LINK_FACTOR, Limits, whole};
 use super::super::level::Level;
 use super::super::message::{INTERNAL_ERROR, Id, Message};
 use super::super::ticket::Tickets;
@@ -51,11 +51,6 @@ pub use from_client::may_be_addressed;
 use listens::Listens;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-
-/// Later answers after which a request that was cancelled and not answered is believed to be over.
-const GHOST_ANSWERS: u64 = 32;
-/// Questions of the server, and ghosts, that are remembered for each request that a client may have open.
-const LINK_FACTOR: usize = 10;
 
 /// How long a server must have asked nothing more before a client is asked, so that what is asked at once comes in one
 /// round.
@@ -399,13 +394,6 @@ impl Call {
 /// The methods that may be answered with `input_required` (`basic/patterns/mrtr`, Supported Requests).
 fn can_be_parked(method: &str) -> bool {
     ["tools/call", "prompts/get", "resources/read"].contains(&method)
-}
-
-/// The whole number that an id is, in any spelling that a peer may have made of it.
-fn whole(id: &Id) -> Option<u64> {
-    let text = id.as_json();
-    let exact = |n: &f64| n.fract() == 0.0 && (0.0..9e15).contains(n);
-    text.parse().ok().or_else(|| format!("{:.0}", text.parse::<f64>().ok().filter(exact)?).parse().ok())
 }
 
 /// Tells the server that nobody wants the answer to this request any more.

@@ -103,7 +103,7 @@ impl ToModern {
     /// A message could not be sent to the server: if the client waits for the answer, it gets an error in these words.
     pub fn undelivered(&mut self, message: &Message, why: &str, out: &mut Vec<Crossed>) {
         let (Some(id), Some(_)) = (message.id(), message.method()) else { return };
-        let Some(number) = super::super::share::whole(id) else { return };
+        let Some(number) = super::super::hub::whole(id) else { return };
         if self.listening.is(number) {
             self.listen_ended(number, None, why, out);
         } else if let Some(call) = self.calls.remove(&number) {

@@ -35,9 +35,8 @@ mod from_client;
 mod from_server;
 
 use super::{REVISION, meta};
-use crate::protocol::hub::{Action, Hub, Key, Kind, Limits};
+use crate::protocol::hub::{Action, GHOST_ANSWERS, Hub, Key, Kind, LINK_FACTOR, Limits, token};
 use crate::protocol::message::{INTERNAL_ERROR, Id, Message};
-use crate::protocol::share::{GHOST_ANSWERS, LINK_FACTOR};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// The clients of one link, and what is under way between them and the server.
@@ -125,7 +124,7 @@ impl Share {
     /// `server/discover`. Its answer is then at [`Share::answer`]. Until it comes, what clients say waits. Words in which
     /// readers find different things are not repeated; the server is asked in ours.
     pub fn begin_with(&mut self, params: &str, out: &mut Vec<Action>) {
-        if from_client::token(Some(params)).is_err() {
+        if token(Some(params)).is_err() {
             self.begin(out);
             return;
         }
@@ -174,7 +173,7 @@ impl Share {
 impl Hub for Share {
     fn begin(&mut self, out: &mut Vec<Action>) {
         // Words that were refused once are not tried for ever.
-        if let Some(params) = self.probe.take().filter(|params| from_client::token(Some(params)).is_ok()) {
+        if let Some(params) = self.probe.take().filter(|params| token(Some(params)).is_ok()) {
             self.begin_with(&params, out);
             return;
         }

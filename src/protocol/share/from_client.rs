@@ -2,19 +2,18 @@
 //!
 //! Always: nothing that a client writes names a request, a token or a question of another client at the server.
 
+use super::super::hub::{AMBIGUOUS, refuse, token, whole};
 use super::super::level::Level;
 use super::super::member;
 use super::super::message::{INTERNAL_ERROR, INVALID_REQUEST, Id, Kind as MessageKind, Message};
 use super::super::sole::{Ambiguous, sole};
 use super::subscriptions::Left;
-use super::{Action, Held, Key, Kind, Member, Open, Phase, Purpose, Share, whole};
+use super::{Action, Held, Key, Kind, Member, Open, Phase, Purpose, Share};
 
 /// The revisions that a client may be promised, because a server of a later one can speak them.
 const REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
 /// Capabilities of clients that allow the server to ask something.
 pub const ASKED: [&str; 4] = ["roots", "sampling", "elicitation", "tasks"];
-
-const AMBIGUOUS: &str = "a member of the message stands twice in it, or in another case";
 
 impl Share {
     /// Takes a message of a client that has joined.
@@ -294,24 +293,10 @@ fn greet(answer: &Message, initialize: &Message) -> Message {
     }
 }
 
-/// The token under which a request wants to hear of its progress, if every reader finds the same.
-fn token(params: Option<&str>) -> Result<Option<Id>, Ambiguous> {
-    let [meta] = sole(params.unwrap_or_default(), ["_meta"])?;
-    let [token] = sole(meta.unwrap_or_default(), ["progressToken"])?;
-    Ok(token.and_then(Id::from_json))
-}
-
 /// The resource that a request names, unescaped, if every reader finds the same.
 fn uri(message: &Message) -> Result<Option<String>, Ambiguous> {
     let [uri] = sole(message.params().unwrap_or_default(), ["uri"])?;
     Ok(uri.and_then(|uri| serde_json::from_str(uri).ok()))
-}
-
-/// Answers a request with an error; anything else is left out.
-pub(super) fn refuse(key: Key, message: &Message, code: i32, reason: &str, out: &mut Vec<Action>) {
-    if let MessageKind::Request { id, .. } = message.kind() {
-        out.push(Action::ToClient(key, Message::error(Some(id), code, reason)));
-    }
 }
 
 /// The server would change nothing.

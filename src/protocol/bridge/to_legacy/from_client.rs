@@ -2,7 +2,7 @@
 //!
 //! Always: nothing that a client writes names a request or a token of another client at the server.
 
-use super::super::super::hub::{Action, Key};
+use super::super::super::hub::{AMBIGUOUS, Action, Key, refuse};
 use super::super::super::level::Level;
 use super::super::super::member;
 use super::super::super::message::{
@@ -14,8 +14,6 @@ use super::capabilities::{may_be_asked, of_server};
 use super::rounds::{without, without_rounds};
 use super::{Call, Holder, Phase, Server, Stage, ToLegacy, can_be_parked};
 use std::collections::BTreeMap;
-
-const AMBIGUOUS: &str = "a member of the message stands twice in it, or in another case";
 
 /// A request of a client, and what is to be known of it.
 #[derive(Clone, Copy)]
@@ -290,11 +288,4 @@ pub fn new_call(request: Request<'_>) -> Call {
 /// A notification without what only a modern one says of itself.
 fn stripped(message: &Message) -> Message {
     message.params().map_or_else(|| message.clone(), |params| message.with_params(&meta::stripped(params)))
-}
-
-/// Answers a request with an error; anything else is left out.
-pub fn refuse(key: Key, message: &Message, code: i32, reason: &str, out: &mut Vec<Action>) {
-    if let MessageKind::Request { id, .. } = message.kind() {
-        out.push(Action::ToClient(key, Message::error(Some(id), code, reason)));
-    }
 }

@@ -3,12 +3,12 @@
 //! Always: a listen is acknowledged before anything else comes of it, and once; the server is subscribed to what at
 //! least one listen wants; what a client may listen to is bounded.
 
-use super::super::super::hub::{Action, Key};
+use super::super::super::hub::{Action, Key, refuse};
 use super::super::super::member;
 use super::super::super::message::{INVALID_PARAMS, Id, Message};
 use super::super::super::modern::meta::{SERVER_INFO, SUBSCRIPTION_ID};
 use super::filter::{Filter, LISTS};
-use super::from_client::{Request, refuse};
+use super::from_client::Request;
 use super::{Phase, ToLegacy};
 use std::collections::{BTreeMap, BTreeSet};
 

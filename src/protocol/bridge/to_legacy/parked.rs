@@ -3,11 +3,11 @@
 //! Always: a handle is good once, for the request it was made for, and for a time; what is kept is bounded. What would
 //! be too much is refused, so that nobody's question is thrown away once its user has seen it.
 
-use super::super::super::hub::Action;
+use super::super::super::hub::{Action, refuse};
 use super::super::super::member;
 use super::super::super::message::{INTERNAL_ERROR, INVALID_PARAMS, Id, Message};
 use super::super::super::modern::meta;
-use super::from_client::{Request, identity, refuse};
+use super::from_client::{Request, identity};
 use super::rounds::{is_same, name_of, repeated, responses};
 use super::{Call, Holder, Question, Stage, ToLegacy, can_be_parked, cancelled};
 use std::borrow::Cow;

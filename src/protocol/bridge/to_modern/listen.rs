@@ -4,11 +4,11 @@
 //! Always: only what the current one brings gets to the client; there are two at most, and two only until the newer one
 //! is acknowledged; a subscription is accepted when an acknowledgement names it.
 
+use super::super::super::hub::whole;
 use super::super::super::member;
 use super::super::super::message::{INTERNAL_ERROR, INVALID_PARAMS, Id, METHOD_NOT_FOUND, Message};
 use super::super::super::modern::meta;
 use super::super::super::retry::Retry;
-use super::super::super::share::whole;
 use super::subscribe::NOT_OFFERED;
 use super::{Crossed, ToModern, cancelled};
 use std::collections::{BTreeMap, BTreeSet};

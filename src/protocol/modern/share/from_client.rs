@@ -3,12 +3,10 @@
 //! Always: nothing that a client writes names a request or a token of another client at the server.
 
 use super::{Action, Key, Member, Open, Phase, Share};
-use crate::protocol::hub::Hub;
+use crate::protocol::hub::{AMBIGUOUS, Hub, refuse, token};
 use crate::protocol::message::{INTERNAL_ERROR, INVALID_REQUEST, Id, Kind, Message};
 use crate::protocol::modern::meta;
-use crate::protocol::sole::{Ambiguous, sole};
-
-const AMBIGUOUS: &str = "a member of the message stands twice in it, or in another case";
+use crate::protocol::sole::sole;
 
 impl Share {
     /// Takes a message of a client that has joined.
@@ -131,19 +129,5 @@ impl Member {
         let find =
             |same: &dyn Fn(&Id) -> bool| self.open.iter().find(|(_, open)| same(&open.id)).map(|(number, _)| *number);
         find(&|known| known == id).or_else(|| find(&|known| known.may_be(id)))
-    }
-}
-
-/// The token under which a request wants to hear of its progress, if every reader finds the same.
-pub(super) fn token(params: Option<&str>) -> Result<Option<Id>, Ambiguous> {
-    let [meta] = sole(params.unwrap_or_default(), ["_meta"])?;
-    let [token] = sole(meta.unwrap_or_default(), ["progressToken"])?;
-    Ok(token.and_then(Id::from_json))
-}
-
-/// Answers a request with an error; anything else is left out.
-fn refuse(key: Key, message: &Message, code: i32, reason: &str, out: &mut Vec<Action>) {
-    if let Kind::Request { id, .. } = message.kind() {
-        out.push(Action::ToClient(key, Message::error(Some(id), code, reason)));
     }
 }

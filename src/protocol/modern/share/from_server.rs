@@ -3,10 +3,10 @@
 //! Always: what cannot be told whose it is goes to nobody.
 
 use super::{Action, Key, Open, Phase, Share, graceful};
+use crate::protocol::hub::whole;
 use crate::protocol::member;
 use crate::protocol::message::{INTERNAL_ERROR, Kind, METHOD_NOT_FOUND, Message};
 use crate::protocol::modern::{is_modern_answer, meta};
-use crate::protocol::share::whole;
 
 const TAG: [&str; 2] = ["_meta", meta::SUBSCRIPTION_ID];
 
