@@ -34,7 +34,7 @@ pub struct Connection {
     pub polls: bool,
     /// The last request's head, which the next one's is likely to be like.
     known: Option<Known>,
-    _guard: Guard,
+    guard: Guard,
 }
 
 /// What was read and not yet used: the rest of a head, a body, the next request. Its memory is made once and
@@ -115,7 +115,7 @@ pub enum Broken {
 /// Refusals under load ask the client to come back after this time.
 const RETRY_AFTER_S: &str = "5";
 /// A body is read in pieces of this size; what a length promises is not reserved before it comes.
-const PIECE_BYTES: usize = 64 << 10;
+const PIECE_BYTES: usize = 16 << 10;
 /// The first bytes of a connection are read into this much.
 const HEAD_PIECE_BYTES: usize = 2 << 10;
 /// How much a refused client may still send, and for how long, before it is cut off.
@@ -169,13 +169,14 @@ impl Connection {
             outgoing,
             polls: false,
             known: None,
-            _guard: guard,
+            guard,
         })
     }
 
     /// Waits for the next request and reads its head. A head that is refused is answered here; `None` means that
     /// the connection has ended.
     pub fn next_head(&mut self) -> Option<Head> {
+        self.guard.place().wait(Instant::now());
         match self.read_head() {
             Ok(head) => Some(head),
             Err(Broken::Gone) => None,
@@ -223,11 +224,23 @@ impl Connection {
         Ok(head)
     }
 
-    /// Reads a request's body.
+    /// The whole of a request is there; says whether it is taken. One that was told to leave for another connection
+    /// meanwhile brings none any more.
+    #[must_use]
+    pub fn begin(&self) -> bool {
+        self.guard.place().begin()
+    }
+
+    /// Reads a request's body, with which the request begins.
     ///
     /// # Errors
     /// It is too long, malformed, pauses for too long, or the client goes away.
     pub fn read_body(&mut self, body: Body) -> Result<Vec<u8>, Broken> {
+        let body = self.read_framed(body)?;
+        if self.begin() { Ok(body) } else { Err(Broken::Gone) }
+    }
+
+    fn read_framed(&mut self, body: Body) -> Result<Vec<u8>, Broken> {
         match body.framing {
             Framing::None => Ok(Vec::new()),
             Framing::Length(length) => {

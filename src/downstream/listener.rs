@@ -5,6 +5,7 @@
 
 use super::door::Door;
 use super::http::Connection;
+use super::place::{self, Place};
 use super::socket::Socket;
 use crate::error::Error;
 use crate::log;
@@ -17,13 +18,13 @@ use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use ureq_proto::http::StatusCode;
 
 /// What one connection may cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at the same time; one more is answered 503.
+    /// Connections at the same time; for one more, one that waits is closed, and else it is answered 503.
     pub connections: usize,
     /// Bytes of a request's head; over it 431.
     pub header_bytes: usize,
@@ -43,6 +44,12 @@ pub struct Limits {
 
 /// Connections over the limit that are told so at the same time; further ones are closed without a word.
 const REFUSED_AT_ONCE: usize = 16;
+/// Connections that were told to leave and have not ended yet; when there are more, new ones are closed without a word.
+const LEAVING_AT_ONCE: usize = 256;
+/// So many leave when descriptors or threads have run out: whoever comes next may need several.
+const LEAVE_TOGETHER: usize = 8;
+/// How often at most the log says that connections had to leave.
+const SAID_EVERY: Duration = Duration::from_mins(1);
 /// How long the loop rests when descriptors or threads have run out.
 const REST: Duration = Duration::from_millis(50);
 /// A connection's thread needs little; the address space for it is not free in a container.
@@ -67,25 +74,92 @@ struct Shared {
 #[derive(Default)]
 struct Open {
     next: u64,
-    sockets: HashMap<u64, Arc<Socket>>,
+    connections: HashMap<u64, Entry>,
+    /// How many of them were told to leave.
+    leaving: usize,
+    said: Option<Instant>,
+}
+
+struct Entry {
+    socket: Arc<Socket>,
+    place: Arc<Place>,
+}
+
+impl Open {
+    /// How many have a place.
+    fn count(&self) -> usize {
+        self.connections.len() - self.leaving
+    }
+
+    /// Tells one that waits to leave; says whether there was one.
+    fn one_leaves(&mut self, most: usize) -> bool {
+        loop {
+            let places = self.connections.iter().map(|(number, entry)| (*number, &*entry.place));
+            let Some(entry) = place::leaving(places, most).and_then(|number| self.connections.get(&number)) else {
+                return false;
+            };
+            if entry.place.leave() {
+                let _ = entry.socket.shutdown(Shutdown::Both); // its thread sees that, and ends
+                self.leaving += 1;
+                return true;
+            }
+            // A request of it came just now.
+        }
+    }
+
+    /// Whether the log should say now that connections leave.
+    fn should_say(&mut self) -> bool {
+        let now = Instant::now();
+        let should = self.said.is_none_or(|said| now - said >= SAID_EVERY);
+        if should {
+            self.said = Some(now);
+        }
+        should
+    }
 }
 
 impl Shared {
     fn open(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Makes room for one more than `most`, if one of the others waits; says whether there was one.
+    fn make_room(&self, most: usize) -> bool {
+        let (has_left, should_say) = {
+            let mut open = self.open();
+            let has_left = open.one_leaves(most);
+            (has_left, has_left && open.should_say())
+        };
+        if should_say {
+            log::warning(format_args!(
+                "no place is left for connections (--max-connections, descriptors, threads); those that wait are closed"
+            ));
+        }
+        has_left
+    }
 }
 
 /// Keeps a connection counted; the end of it is the end of the connection.
 pub struct Guard {
     number: u64,
+    place: Arc<Place>,
     shared: Arc<Shared>,
     _ended: Sender<()>,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.shared.open().sockets.remove(&self.number);
+        let mut open = self.shared.open();
+        open.connections.remove(&self.number);
+        open.leaving -= usize::from(self.place.has_left());
+    }
+}
+
+impl Guard {
+    /// The connection's place.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 }
 
@@ -135,8 +209,8 @@ impl Closed {
     /// Ends every connection, gently and then not, and joins their threads. Event streams must have been ended.
     pub fn end(self) {
         for how in [Shutdown::Read, Shutdown::Both] {
-            for socket in self.shared.open().sockets.values() {
-                let _ = socket.shutdown(how);
+            for entry in self.shared.open().connections.values() {
+                let _ = entry.socket.shutdown(how);
             }
             // Nothing is ever sent: the channel ends with the last connection.
             if self.ended.recv_timeout(END_TIMEOUT) == Err(RecvTimeoutError::Disconnected) {
@@ -172,6 +246,8 @@ fn accept(doors: &[Door], shared: &Arc<Shared>, ending: &Sender<()>) -> Vec<Join
                         log::warning(format_args!("cannot accept a connection: {}", log::cause(&error)));
                     }
                     tired = true;
+                    let count = shared.open().count();
+                    let _ = (0..LEAVE_TOGETHER).all(|_| shared.make_room(count));
                 }
             }
         }
@@ -196,19 +272,23 @@ fn join_ended(threads: Vec<JoinHandle<()>>) -> Vec<JoinHandle<()>> {
 }
 
 fn spawn(socket: Socket, shared: &Arc<Shared>, ending: &Sender<()>) -> io::Result<Option<JoinHandle<()>>> {
-    let socket = Arc::new(socket);
+    let (socket, place) = (Arc::new(socket), Arc::new(Place::new(Instant::now())));
+    let most = shared.limits.connections;
+    let (count, leaving) = {
+        let open = shared.open();
+        (open.count(), open.leaving)
+    };
+    if leaving > LEAVING_AT_ONCE || (count >= most && !shared.make_room(most) && count >= most + REFUSED_AT_ONCE) {
+        return Ok(None);
+    }
     let (number, count) = {
         let mut open = shared.open();
         open.next += 1;
         let number = open.next;
-        open.sockets.insert(number, socket.clone());
-        (number, open.sockets.len())
+        open.connections.insert(number, Entry { socket: socket.clone(), place: place.clone() });
+        (number, open.count())
     };
-    let guard = Guard { number, shared: shared.clone(), _ended: ending.clone() };
-    let most = shared.limits.connections;
-    if count > most + REFUSED_AT_ONCE {
-        return Ok(None);
-    }
+    let guard = Guard { number, place, shared: shared.clone(), _ended: ending.clone() };
     let mut connection = Connection::new(socket, shared.limits.clone(), guard)?;
     let shared = shared.clone();
     let serve = move || {

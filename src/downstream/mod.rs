@@ -4,6 +4,7 @@ pub mod door;
 pub mod http;
 pub mod listener;
 mod outgoing;
+pub mod place;
 pub mod socket;
 pub mod stdio;
 pub mod stream;

@@ -103,7 +103,7 @@ impl<R: Read> Input<R> {
 fn take(found: &mut VecDeque<Received>, line: Line, limit_bytes: usize) {
     let parsed = match line {
         Line::Complete(bytes) => Message::parse_all(bytes),
-        Line::TooLong { bytes } => {
+        Line::TooLong { bytes, .. } => {
             let reason = format!("a line of {bytes} bytes is over the limit of {limit_bytes}");
             Err(Invalid { code: INVALID_REQUEST, reason })
         }

@@ -142,6 +142,7 @@ impl Asking<'_> {
     fn act(&self, asked: &Asked, connection: &mut Connection, body: Body) -> Outcome {
         let server = asked.server.as_deref();
         let done = match &asked.action {
+            Action::OpenSession | Action::Listen { .. } if !connection.begin() => return Outcome::Gone,
             Action::OpenSession => self.open_sse(connection, server),
             Action::Listen { session, revision, last_event_id } => {
                 let primes = revision.is_some_and(Revision::knows_priming);

@@ -1,0 +1,172 @@
+//! A connection's place among those that `--max-connections` allows, and who must leave when all are taken.
+//!
+//! ```text
+//!             the whole of a request is there
+//!   Waiting ─────────────────────────────────▶ Busy
+//!      │    ◀─────────────────────────────────
+//!      │            it is answered
+//!      ▼ a new connection needs the place
+//!    Left
+//! ```
+//!
+//! Always: who leaves has no request under way, so that nothing that was accepted goes unanswered. Connections without
+//! any request so far (slow heads, slow bodies, silence) leave first, the one that has waited longest before the others;
+//! when they have no more than a quarter of the places, the one that has waited longest of all leaves, so that idle
+//! connections of earlier clients cannot lock out new ones.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Connections without any request may keep one in so many places while others are idle.
+const SHARE: usize = 4;
+
+/// One place.
+#[derive(Debug)]
+pub struct Place(Mutex<State>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It waits for a request, or for the rest of one.
+    Waiting(Wait),
+    /// A request is under way.
+    Busy,
+    /// It was told to leave.
+    Left,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wait {
+    since: Instant,
+    /// It is the connection's first.
+    first: bool,
+}
+
+impl Place {
+    /// The place of a new connection.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self(Mutex::new(State::Waiting(Wait { since: now, first: true })))
+    }
+
+    /// The connection waits for its next request.
+    pub fn wait(&self, now: Instant) {
+        let mut state = self.state();
+        if *state == State::Busy {
+            *state = State::Waiting(Wait { since: now, first: false });
+        }
+    }
+
+    /// A request is under way; says whether the place is there still.
+    #[must_use]
+    pub fn begin(&self) -> bool {
+        let mut state = self.state();
+        if matches!(*state, State::Waiting(_)) {
+            *state = State::Busy;
+        }
+        *state == State::Busy
+    }
+
+    /// Tells the connection to leave, if nothing is under way; says whether it must.
+    #[must_use]
+    pub fn leave(&self) -> bool {
+        let mut state = self.state();
+        let may_leave = matches!(*state, State::Waiting(_));
+        if may_leave {
+            *state = State::Left;
+        }
+        may_leave
+    }
+
+    /// Whether it was told to leave.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        *self.state() == State::Left
+    }
+
+    fn waits(&self) -> Option<Wait> {
+        match *self.state() {
+            State::Waiting(wait) => Some(wait),
+            State::Busy | State::Left => None,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which of these, of whom there may be `most`, must leave for a new connection; nobody where all are busy.
+#[must_use]
+pub fn leaving<'a, K>(places: impl Iterator<Item = (K, &'a Place)>, most: usize) -> Option<K> {
+    let (mut first, mut count, mut later) = (None, 0, None);
+    for (key, wait) in places.filter_map(|(key, place)| Some((key, place.waits()?))) {
+        let longest = if wait.first { &mut first } else { &mut later };
+        count += usize::from(wait.first);
+        if longest.as_ref().is_none_or(|(_, since)| wait.since < *since) {
+            *longest = Some((key, wait.since));
+        }
+    }
+    match (first, later) {
+        (Some(first), Some(later)) if count <= most / SHARE && later.1 < first.1 => Some(later.0),
+        (Some(first), _) => Some(first.0),
+        (None, later) => later.map(|(key, _)| key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// `f` waits for its first request, `i` is idle behind one, `b` is busy, `l` has left; in the order of their time.
+    fn places(text: &str) -> Vec<Place> {
+        let start = Instant::now();
+        let place = |(at, kind): (u64, char)| {
+            let since = start + Duration::from_secs(at);
+            let place = Place::new(since);
+            if matches!(kind, 'i' | 'b') {
+                assert!(place.begin());
+            }
+            match kind {
+                'i' => place.wait(since),
+                'l' => assert!(place.leave()),
+                _ => {}
+            }
+            place
+        };
+        (0..).zip(text.chars()).map(place).collect()
+    }
+
+    #[test]
+    fn who_must_leave() {
+        for (text, most, wanted) in [
+            ("", 8, None),
+            ("bbbb", 4, None),
+            ("bllb", 4, None),
+            ("f", 1, Some(0)),
+            ("bfbf", 4, Some(1)),
+            ("lfff", 4, Some(1)),
+            ("biib", 4, Some(1)),
+            ("iiif", 4, Some(0)), // a quarter has had no request: it may stay
+            ("iiff", 4, Some(2)),
+            ("fiii", 4, Some(0)), // the oldest of all
+            ("iffffff", 8, Some(1)),
+            ("iiiiiiff", 8, Some(0)),
+            ("iiiiifff", 8, Some(5)),
+        ] {
+            let places = places(text);
+            assert_eq!(leaving(places.iter().enumerate(), most), wanted, "{text} of {most}");
+        }
+    }
+
+    #[test]
+    fn who_is_busy_does_not_leave_and_who_has_left_gets_no_request() {
+        let now = Instant::now();
+        let place = Place::new(now);
+        assert!(place.begin() && !place.leave() && place.begin());
+        place.wait(now);
+        assert!(place.leave() && !place.leave() && !place.begin());
+        place.wait(now);
+        assert!(!place.begin() && place.has_left());
+    }
+}
