@@ -1,6 +1,7 @@
 //! What the demo server answers, line by line, with a clock of the test's own.
 
 use super::*;
+use crate::protocol::message::ends::Ends;
 
 const FIRST: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18"}}"#;
 
@@ -127,7 +128,7 @@ fn the_newest_revision_lets_the_tool_explain_wrong_arguments() {
 fn a_line_that_is_too_long_is_refused() {
     let mut talk = Talk::new();
     let mut out = String::new();
-    talk.demo.answer(Line::TooLong { bytes: 70_000_000 }, talk.now, &mut out);
+    talk.demo.answer(Line::TooLong { bytes: 70_000_000, ends: Ends::default() }, talk.now, &mut out);
     assert_eq!(out, error("null", INVALID_REQUEST, "a line of 70000000 bytes is too long"));
 }
 

@@ -1,6 +1,7 @@
 //! Newline framing: bytes as they were read become lines. What is held is bounded by the limit and the bytes
 //! just given: a line over the limit is counted and not kept, and the lines after it are read as ever.
 
+use super::message::ends::Ends;
 use std::io::BufRead;
 
 /// One line, without its end.
@@ -12,6 +13,8 @@ pub enum Line {
     TooLong {
         /// How long it was.
         bytes: usize,
+        /// How it began and ended.
+        ends: Ends,
     },
 }
 
@@ -20,6 +23,8 @@ pub struct Lines {
     limit_bytes: usize,
     /// The unfinished line, unless it is too long already; a carriage return is held beyond the limit.
     held: Vec<u8>,
+    /// What is kept of an unfinished line that is too long.
+    ends: Ends,
     /// How long the unfinished line is, kept or not.
     length: usize,
     /// Whether its last byte is a carriage return, which may belong to its end.
@@ -30,7 +35,7 @@ impl Lines {
     /// Lines of at most `limit_bytes`, their end not counted.
     #[must_use]
     pub fn new(limit_bytes: usize) -> Self {
-        Self { limit_bytes, held: Vec::new(), length: 0, carriage_return: false }
+        Self { limit_bytes, held: Vec::new(), ends: Ends::default(), length: 0, carriage_return: false }
     }
 
     /// Takes bytes as they were read and gives every line that they complete, in order, without line end
@@ -52,7 +57,9 @@ impl Lines {
         // The buffer goes with the line, so that none stays as large as the largest line was.
         let mut line = std::mem::take(&mut self.held);
         if bytes > self.limit_bytes {
-            return Some(Line::TooLong { bytes });
+            let mut ends = std::mem::take(&mut self.ends);
+            ends.add(&line);
+            return Some(Line::TooLong { bytes, ends });
         }
         line.truncate(bytes);
         (!line.trim_ascii().is_empty()).then_some(Line::Complete(line))
@@ -64,7 +71,8 @@ impl Lines {
         self.carriage_return = *last == b'\r';
         self.length = self.length.saturating_add(part.len());
         if self.length > most {
-            self.held = Vec::new();
+            self.ends.add(&std::mem::take(&mut self.held));
+            self.ends.add(part);
         } else {
             append(&mut self.held, part, most);
         }
@@ -103,7 +111,7 @@ mod tests {
         let mut show = |line| {
             found.push(match line {
                 Line::Complete(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-                Line::TooLong { bytes } => Err(bytes),
+                Line::TooLong { bytes, .. } => Err(bytes),
             });
         };
         for piece in pieces {
@@ -203,6 +211,6 @@ mod tests {
             lines.feed(&[b'x'; 1 << 10], |_| panic!("no line yet"));
             assert!(lines.held.capacity() <= (1 << 10) + 1);
         }
-        assert!(matches!(lines.finish(), Some(Line::TooLong { bytes: 102_400 })));
+        assert!(matches!(lines.finish(), Some(Line::TooLong { bytes: 102_400, .. })));
     }
 }

@@ -4,6 +4,7 @@
 //! A message leaves with the bytes it came with; only line breaks between its tokens become spaces, so that it
 //! is one line wherever one is needed. JSON-RPC 2.0, sections 4 and 5; MCP `basic/index`.
 
+pub mod ends;
 mod plain;
 
 use super::member::{self, Text};

@@ -5,7 +5,7 @@
 use super::input::{Shared, stop};
 use crate::log;
 use crate::protocol::lines::{Line, Lines};
-use crate::protocol::message::Message;
+use crate::protocol::message::{INTERNAL_ERROR, Message};
 use crate::system::{self, Watch};
 use crate::upstream::{Event, Receiver};
 use std::collections::VecDeque;
@@ -257,9 +257,16 @@ impl Output {
                     self.leave_out(format_args!("that is no message: {}", log::shortened(start)));
                 }
             },
-            Line::TooLong { bytes } => {
+            Line::TooLong { bytes, ends } => {
                 let most = self.shared.limits.line_bytes;
                 self.leave_out(format_args!("of {bytes} bytes, more than {most}"));
+                // Whoever waits for it would wait for ever.
+                self.ready.extend(ends.answered().map(|id| {
+                    let reason = format!(
+                        "the server's answer has {bytes} bytes, more than {most}; --max-message-bytes allows longer ones"
+                    );
+                    Message::error(Some(&id), INTERNAL_ERROR, &reason)
+                }));
             }
         }
     }
@@ -307,7 +314,7 @@ impl Drop for Output {
 fn log_stderr(mark: Option<&str>, line: Line) {
     match line {
         Line::Complete(line) => log::foreign(mark, &line),
-        Line::TooLong { bytes } => log::debug(format_args!("the server logged a line of {bytes} bytes: left out")),
+        Line::TooLong { bytes, .. } => log::debug(format_args!("the server logged a line of {bytes} bytes: left out")),
     }
 }
 
