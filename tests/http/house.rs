@@ -1,5 +1,7 @@
 //! The proxy under test and raw connections to it, in the notation of `http.rs`.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use crate::support::client::{Client, INITIALIZED, initialize, request};
 use crate::support::{Process, SOON, program, proxy};
 use std::io::{ErrorKind, Read, Write};
@@ -36,6 +38,10 @@ impl House {
         house.other.hears("serverInfo");
         house.beat();
         house
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.proxy.id()
     }
 
     pub fn connect(&self) -> Raw {
@@ -126,6 +132,20 @@ impl Raw {
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("nothing came within {SOON:?}"),
             Err(error) => panic!("the connection broke: {error}"),
         }
+    }
+
+    /// As [`hears`](Self::hears), where the connection may end or break before that.
+    pub fn hears_if(&mut self, text: &str) -> Option<String> {
+        let mut buffer = [0; 16 * 1024];
+        while !String::from_utf8_lossy(&self.received).contains(text) {
+            match self.socket.read(&mut buffer) {
+                Ok(count @ 1..) => self.received.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("nothing came within {SOON:?}"),
+                Ok(_) | Err(_) => return None,
+            }
+        }
+        Some(self.hears(text))
     }
 
     /// Reads up to and with `text`.

@@ -1,0 +1,247 @@
+//! Limits that have no row: those that a test elsewhere reaches, and numbers that are no limits, or none that can be
+//! reached by a row.
+
+/// Names, and the test that goes to the limit and over it.
+pub const ELSEWHERE: &[(&[&str], &str)] = &[
+    (&["--timeout"], "tests/connect.rs::a_server_that_cannot_be_reached_is_explained"),
+    (&["--stop-timeout"], "tests/stop.rs::a_signal_ends_us_and_every_kind_of_server"),
+    (&["--keep-alive"], "tests/streams.rs::a_reader_that_stopped_is_given_up"),
+    (&["--session-idle"], "tests/streamable.rs::a_session_that_nobody_uses_ends"),
+    (&["--max-stream-bytes"], "tests/streamable.rs::a_client_that_does_not_read_costs_nobody_else_anything"),
+    (&["--replay-bytes"], "tests/streamable.rs::what_is_not_kept_any_more_is_said_to_be_lost"),
+    (
+        &["--replay-age", "protocol/replay.rs EVENT_BYTES"],
+        "src/protocol/replay.rs::whoever_resumes_misses_nothing_or_is_told",
+    ),
+    (
+        &["--max-links", "serve/modern/way.rs SPARE_LINK"],
+        "tests/modern.rs::calls_that_may_be_asked_something_have_servers_of_their_own_while_they_are_open",
+    ),
+    (
+        &[
+            "--max-inputs",
+            "--input-bytes",
+            "upstream/bridge/machine.rs PARKED",
+            "upstream/bridge/machine.rs PARKED_BYTES",
+        ],
+        "src/protocol/bridge/to_legacy/tests/asking.rs::what_is_parked_is_bounded",
+    ),
+    (
+        &["--input-timeout", "upstream/bridge/machine.rs PARKED_AGE"],
+        "src/protocol/bridge/to_legacy/tests/asking.rs::a_parked_call_expires",
+    ),
+    (
+        &["upstream/bridge/machine.rs WAITING_BYTES"],
+        "src/protocol/bridge/to_legacy/tests.rs::what_waits_is_bounded_and_can_be_cancelled",
+    ),
+    (
+        &["downstream/listener.rs LEAVING_AT_ONCE", "downstream/listener.rs SAID_EVERY"],
+        "tests/hostile.rs::more_hostile_connections_than_places_lock_nobody_out",
+    ),
+    (
+        &["protocol/share/subscriptions.rs SUBSCRIPTIONS", "protocol/share/subscriptions.rs URI_BYTES"],
+        "src/protocol/share/subscriptions.rs::they_are_bounded",
+    ),
+    (
+        &["protocol/bridge/to_modern/subscribe.rs SUBSCRIPTIONS", "protocol/bridge/to_modern/subscribe.rs URI_BYTES"],
+        "src/protocol/bridge/to_modern/tests.rs::a_subscription_that_cannot_be_is_refused",
+    ),
+    (
+        &["protocol/bridge/to_legacy/listens.rs SUBSCRIPTIONS", "protocol/bridge/to_legacy/filter.rs URI_BYTES"],
+        "src/protocol/bridge/to_legacy/tests/listening.rs::listens_are_bounded",
+    ),
+    (&["protocol/bridge/to_modern.rs ROUNDS"], "src/protocol/bridge/to_modern/tests.rs::ten_rounds_are_enough"),
+    (
+        &[
+            "protocol/bridge/to_modern/listen.rs STEADY",
+            "protocol/bridge/to_modern/listen.rs FIRST_DELAY",
+            "protocol/bridge/to_modern/listen.rs MOST_DELAY",
+            "protocol/bridge/to_modern/listen.rs ACKNOWLEDGE",
+        ],
+        "src/protocol/bridge/to_modern/tests.rs::a_listening_that_ends_begins_again_after_a_while",
+    ),
+    (&["protocol/hub.rs GHOST_ANSWERS"], "src/protocol/share/tests.rs::a_request_that_was_given_up_may_still_ask"),
+    (&["protocol/hub.rs LINK_FACTOR"], "src/protocol/share/tests/search.rs::a_long_walk_leaves_nothing_behind"),
+    (
+        &["protocol/modern/params.rs MOST_BYTES", "protocol/modern/params.rs MOST_TOOLS"],
+        "src/protocol/modern/params/tests.rs::what_is_remembered_is_bounded",
+    ),
+    (
+        &["protocol/reconnect.rs WAITING_BYTES", "protocol/reconnect.rs WAITING_MESSAGES"],
+        "src/protocol/reconnect/tests.rs::what_waits_is_bounded",
+    ),
+    (
+        &["protocol/remote.rs RESUMES"],
+        "src/protocol/remote.rs::a_broken_stream_is_asked_for_a_few_times_in_vain_and_as_often_as_it_brings_something",
+    ),
+    (&["protocol/http/rules.rs PREFIX_BYTES"], "src/protocol/http/rules.rs::the_prefix_under_which_we_were_reached"),
+    (
+        &["upstream/answer.rs LINE_BYTES"],
+        "src/upstream/answer.rs::chunks_that_two_readers_could_understand_differently_are_refused",
+    ),
+    (&["protocol/message/plain.rs DEEPEST"], "src/protocol/message/plain.rs::what_is_deep_is_not_looked_at"),
+    (
+        &["protocol/modern/headers.rs QUOTED"],
+        "src/protocol/modern/headers/tests.rs::long_values_are_not_repeated_whole",
+    ),
+    (&["demo.rs LINE_BYTES"], "src/demo/tests.rs::a_line_that_is_too_long_is_refused"),
+    (&["demo.rs MOST_COUNTS"], "src/demo/tests.rs::only_so_many_counts_run_at_once"),
+    (
+        &["demo/tools.rs LONGEST_PAUSE_MS", "demo/tools.rs MOST_NUMBERS", "demo/tools.rs USUAL_PAUSE_MS"],
+        "src/demo/tools.rs::wrong_arguments_are_named",
+    ),
+    (&["log/json.rs LEAST_BYTES"], "src/log/json.rs::what_is_too_long_goes_on"),
+    (&["log.rs PATIENCE", "log.rs READY_BYTES"], "tests/stderr.rs::serve_goes_on_and_stops"),
+    (&["connect.rs LAST_ANSWERS", "connect.rs STOP"], "tests/end_of_input.rs::a_call_under_way_does_not_hold_us_up"),
+    (
+        &["upstream/streamable.rs FAREWELL", "upstream/streamable.rs LINGER"],
+        "tests/end_of_input.rs::a_black_hole_does_not_hold_us_up",
+    ),
+    (
+        &["upstream/child/output.rs KILL_TIMEOUT", "serve.rs KILL_TIMEOUT"],
+        "tests/stop.rs::many_rude_servers_take_no_longer_than_one",
+    ),
+    (&["downstream/stream/keep.rs END_TIMEOUT"], "tests/stop.rs::a_client_that_does_not_read_does_not_hold_us_up"),
+    (&["upstream/crew.rs SPARE", "upstream/crew.rs IDLE"], "tests/streamable_link.rs::no_thread_is_left"),
+];
+
+/// Names, and why they have no row.
+pub const REASONS: &[(&[&str], &str)] = &[
+    (&["cli/help.rs INDENT", "cli/help.rs WIDTH"], "the form of --help"),
+    (
+        &[
+            "system/sandbox.rs BIND_TCP",
+            "system/sandbox.rs CONTROL_DEVICE",
+            "system/sandbox.rs EXECUTE",
+            "system/sandbox.rs FILES",
+            "system/sandbox.rs MOVE",
+            "system/sandbox.rs READ_FILE",
+            "system/sandbox.rs READ_FOLDER",
+            "system/sandbox.rs REMOVE_FILE",
+            "system/sandbox.rs SCOPED",
+            "system/sandbox.rs TRUNCATE",
+            "restrict.rs WHOLE_LANDLOCK",
+        ],
+        "bits and a version of the kernel's",
+    ),
+    (
+        &[
+            "upstream/child/output.rs END",
+            "upstream/child/output.rs STDERR",
+            "upstream/child/output.rs STDIN",
+            "upstream/child/output.rs STDOUT",
+            "upstream/child/output.rs WOKEN",
+            "protocol/share/subscriptions.rs ACCEPTED",
+            "protocol/message/plain.rs HIGH",
+            "protocol/message/plain.rs ONES",
+        ],
+        "names of values",
+    ),
+    (
+        &[
+            "downstream/stdio.rs CHUNK_BYTES",
+            "downstream/stdio.rs GATHERED_BYTES",
+            "protocol/backlog.rs SMALL",
+            "protocol/sse.rs SHORT_BYTES",
+            "upstream/agent.rs JOINED_BYTES",
+            "upstream/exchange.rs DRAINED_BYTES",
+            "upstream/socket.rs CHUNK_BYTES",
+            "upstream/socket.rs HELD_BYTES",
+            "upstream/sse.rs CHUNK_BYTES",
+            "upstream/sse.rs DRAINED_BYTES",
+            "upstream/streamable/post.rs SHORT_BYTES",
+            "upstream/streamable/stream.rs CHUNK_BYTES",
+            "upstream/child/output.rs MOST_IN_A_PIPE",
+            "downstream/listener.rs STACK_BYTES",
+            "downstream/stream/keep.rs STACK_BYTES",
+            "serve.rs STACK_BYTES",
+        ],
+        "the size of a step or of a buffer: what is longer takes another step",
+    ),
+    (
+        &[
+            "connect/relay.rs RETRY",
+            "protocol/reconnect.rs PAUSE",
+            "protocol/remote.rs LONGEST_RETRY",
+            "protocol/remote.rs RETRY",
+            "protocol/retry.rs LEAST",
+            "serve/offer.rs LONGEST_RETRY",
+            "serve/offer.rs RETRY",
+            "serve/offer.rs SETTLED",
+            "serve/session.rs RESUME_AFTER",
+            "upstream/streamable/listen.rs RETRY",
+            "upstream/oauth.rs EARLY",
+        ],
+        "how soon something is tried again; tables of delays test it",
+    ),
+    (
+        &[
+            "downstream/listener.rs REST",
+            "protocol/bridge/to_legacy.rs GATHER",
+            "serve.rs LOOK",
+            "serve.rs SHORTEST_LOOK",
+            "upstream/child/output.rs ASK_INTERVAL",
+            "upstream/streamable/listen.rs STREAM_PATIENCE",
+            "upstream/waits.rs LONG",
+            "upstream/waits.rs TICK",
+            "upstream/dial.rs KEEP_ALIVE",
+        ],
+        "how often something is looked at",
+    ),
+    (
+        &[
+            "config.rs NAMED_KEYS",
+            "protocol/bridge/to_modern/greeting.rs SHOWN",
+            "upstream/child/output.rs SHOWN_BYTES",
+            "upstream/child/output.rs LOGGED_LINES",
+        ],
+        "how much of something is shown; nothing is refused",
+    ),
+    (
+        &[
+            "protocol/head/known.rs MOST_DIGITS",
+            "protocol/modern/params/value.rs DIGITS",
+            "protocol/modern/params/annotations.rs DEEPEST",
+        ],
+        "what is over it takes the slower way, or is no number that anybody means",
+    ),
+    (
+        &[
+            "connect/relay/from_client.rs FOLLOWERS",
+            "connect/relay/from_client.rs SPARE",
+            "upstream/pool.rs IDLE",
+            "upstream/pool.rs IDLE_CONNECTIONS",
+        ],
+        "threads and connections that are kept for the next request: without one a new one is begun",
+    ),
+    (
+        &["downstream/http.rs LINGER", "downstream/listener.rs END_TIMEOUT", "downstream/listener.rs LEAVE_TOGETHER"],
+        "how long we still listen to whom we have refused, and make room; seen by nobody but as an end",
+    ),
+    (&["downstream/stdio.rs CLIENT_LINE_BYTES"], "only the log says so: what the official clients refuse"),
+    (&["system.rs MOST_DESCRIPTORS"], "what we ask of the system; it has the last word"),
+    (&["system/descriptors.rs MOST"], "whoever starts us chooses it, not a client"),
+    (
+        &["serve/modern.rs PATIENCE", "serve/modern/way.rs PROBE", "upstream/oauth.rs LONGEST"],
+        "10 s and more of waiting for a server: too long for a test that runs at each change; the same waits with shorter \
+         times are tested through --timeout",
+    ),
+    (
+        &["serve/session.rs TIMES", "upstream/http.rs WARNINGS", "upstream/dial.rs ADDRESSES"],
+        "what is over it is forgotten: a latency that is not counted, a warning that is not remembered as said, a ninth \
+         address of a host",
+    ),
+    (
+        &[
+            "upstream/crew.rs WAITING_BYTES",
+            "upstream/crew.rs WAITING_MESSAGES",
+            "upstream/oauth.rs ANSWER_BYTES",
+            "upstream/streamable/alone.rs PAGES",
+            "protocol/http/resource.rs HOST_BYTES",
+            "protocol/share/from_server.rs ELICITATION_ERROR_BYTES",
+            "protocol/share/from_server.rs NAME_BYTES",
+            "protocol/bridge/to_legacy/results.rs ELICITATIONS",
+        ],
+        "not tried: one comparison each, in front of what it bounds",
+    ),
+];
