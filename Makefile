@@ -1,6 +1,6 @@
 PROXY := $(or $(CARGO_TARGET_DIR),target)/release/mcp-proxy
 
-.PHONY: run test check static clean
+.PHONY: run test check static audit clean
 
 # Offers the built-in demo server at http://127.0.0.1:8080/mcp and /sse.
 run:
@@ -22,6 +22,11 @@ check:
 # The static musl binary; the last line of its output says where it is.
 static:
 	tests/static/build
+
+# Where our dependencies come from, their licences, double versions, what runs while building, and known advisories.
+# ADVISORY_DB=FOLDER: a checkout of https://github.com/RustSec/advisory-db; OFFLINE=1: without advisories.
+audit:
+	tests/audit/audit.py
 
 # Removes what was built and what the tests installed.
 clean:
