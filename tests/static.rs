@@ -1,12 +1,16 @@
 //! The static binary that `make static` gives needs nothing: no loader, no library, no file. Both modes run in an
-//! empty folder as their root, as PID 1 too.
+//! empty folder as their root, as PID 1 too. It is built twice here, side by side and in two folders, and is the same
+//! byte for byte; its bill of materials names what it was made from.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 #![allow(clippy::print_stdout, reason = "the size of the binary")]
 
 mod support;
 
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -15,15 +19,57 @@ use support::client::{INITIALIZED, initialize, request};
 use support::namespace::{behind, chroot};
 use support::{Folder, Process, SOON, alive, descendants, kill, wait_until};
 
-/// Builds it, once.
+/// The binary of this folder.
 fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/static/build");
-        let built = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
-        assert!(built.status.success(), "{script} failed: {}", built.status);
-        PathBuf::from(String::from_utf8(built.stdout).unwrap().lines().last().unwrap())
+    &builds()[0]
+}
+
+/// Builds it, once: here and in another folder at the same time.
+fn builds() -> &'static [PathBuf; 2] {
+    static BUILDS: OnceLock<[PathBuf; 2]> = OnceLock::new();
+    BUILDS.get_or_init(|| {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let prepared =
+            Command::new(here.join("tests/static/build")).arg("prepare").stdin(Stdio::null()).status().unwrap();
+        assert!(prepared.success(), "no toolchain: {prepared}");
+        let mut there = build(&copy(here));
+        let other = there.env("CARGO_HOME", other_cargo_home()).env_remove("CARGO_TARGET_DIR").spawn().unwrap();
+        let same = build(here).spawn().unwrap();
+        [same, other].map(|building| {
+            let built = building.wait_with_output().unwrap();
+            assert!(built.status.success(), "tests/static/build failed: {}", built.status);
+            PathBuf::from(String::from_utf8(built.stdout).unwrap().lines().last().unwrap())
+        })
     })
+}
+
+fn build(root: &Path) -> Command {
+    let mut command = Command::new(root.join("tests/static/build"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).env_remove("SOURCE_DATE_EPOCH");
+    command
+}
+
+/// The sources, in a folder with a longer name. What was built there before is kept, so that a second run is quick.
+fn copy(root: &Path) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("the same sources elsewhere");
+    fs::create_dir_all(folder.join("tests")).unwrap();
+    for name in ["Cargo.toml", "Cargo.lock", "src", "tests/static", "tests/audit"] {
+        let to = folder.join(name);
+        let _what_was_there = fs::remove_dir_all(&to);
+        let copied = Command::new("cp").arg("-pR").args([&root.join(name), &to]).status().unwrap();
+        assert!(copied.success(), "{name} cannot be copied");
+    }
+    folder
+}
+
+/// The crates, under another path too.
+fn other_cargo_home() -> PathBuf {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cargo"));
+    let link = Path::new(env!("CARGO_TARGET_TMPDIR")).join("other cargo home");
+    let _what_was_there = fs::remove_file(&link);
+    symlink(home, &link).unwrap();
+    link
 }
 
 /// A folder that holds nothing but the binary.
@@ -54,6 +100,130 @@ fn nothing_is_loaded_with_it() {
 fn what_is_loaded_with_an_ordinary_binary_is_found() {
     let found = needs(&fs::read("/bin/sh").unwrap());
     assert!(found.contains(&"a loader") && found.contains(&"a library"), "{found:?}");
+}
+
+#[test]
+fn another_folder_gives_the_same_bytes() {
+    let [here, there] = builds().each_ref().map(|binary| fs::read(binary).unwrap());
+    if let Some(at) = (0..here.len().max(there.len())).find(|at| here.get(*at) != there.get(*at)) {
+        let around = |bytes: &[u8]| {
+            let part = bytes.get(at.saturating_sub(40)..bytes.len().min(at + 80)).unwrap_or_default();
+            part.escape_ascii().to_string()
+        };
+        panic!(
+            "they differ at byte {at} of {} and {}:\n{}\n{}",
+            here.len(),
+            there.len(),
+            around(&here),
+            around(&there)
+        );
+    }
+    let [here, there] = builds().each_ref().map(|binary| fs::read_to_string(bill_of(binary)).unwrap());
+    assert_eq!(here, there, "the bills of materials");
+}
+
+#[test]
+fn nothing_tells_where_it_was_built() {
+    let bytes = fs::read(binary()).unwrap();
+    let holds = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+    assert!(holds("/cargo/registry/src/"), "what panics does not tell its source file");
+    let home = std::env::var("HOME").unwrap();
+    for place in [env!("CARGO_MANIFEST_DIR"), &format!("{home}/"), ".cargo/registry", "other cargo home"] {
+        assert!(!holds(place), "{place} stands in the binary");
+    }
+}
+
+fn bill_of(binary: &Path) -> PathBuf {
+    binary.with_file_name("mcp-proxy.cdx.json")
+}
+
+#[test]
+fn its_bill_of_materials_is_true_and_complete() {
+    let bill: Value = serde_json::from_slice(&fs::read(bill_of(binary())).unwrap()).unwrap();
+    assert_eq!(
+        (&bill["bomFormat"], &bill["specVersion"], &bill["version"]),
+        (&"CycloneDX".into(), &"1.6".into(), &1.into())
+    );
+    let serial = bill["serialNumber"].as_str().unwrap().strip_prefix("urn:uuid:").unwrap();
+    let parts: Vec<usize> = serial.split('-').map(str::len).collect();
+    assert!(parts == [8, 4, 4, 4, 12] && serial.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f' | '-')), "{serial}");
+    assert!(bill["metadata"]["timestamp"].is_null(), "a time differs with each build");
+
+    let ours = &bill["metadata"]["component"];
+    assert_eq!((&ours["type"], &ours["name"]), (&"application".into(), &"mcp-proxy".into()));
+    assert_eq!(ours["hashes"][0]["content"], sha256sum(binary()));
+
+    let components: BTreeMap<&str, &Value> =
+        bill["components"].as_array().unwrap().iter().map(|part| (part["bom-ref"].as_str().unwrap(), part)).collect();
+    assert_eq!(components.len(), bill["components"].as_array().unwrap().len(), "a name stands twice");
+    for scope in ["required", "excluded"] {
+        let listed: BTreeSet<String> =
+            components.values().filter(|part| part["scope"] == scope).filter_map(|part| crate_of(part)).collect();
+        assert_eq!(listed, crates(scope), "{scope}");
+    }
+    assert!(
+        components["rust-std"]["version"].as_str().unwrap().starts_with("1."),
+        "the standard library is linked too"
+    );
+    check_dependencies(&bill, &components);
+}
+
+/// `name version` of a crate whose entry holds what the format and its reader want.
+fn crate_of(part: &Value) -> Option<String> {
+    assert_eq!(part["type"], "library", "{part}");
+    let purl = part["purl"].as_str()?;
+    let (name, version) = (part["name"].as_str().unwrap(), part["version"].as_str().unwrap());
+    assert_eq!((purl, purl), (&*format!("pkg:cargo/{name}@{version}"), part["bom-ref"].as_str().unwrap()));
+    assert!(part["licenses"][0]["expression"].as_str().is_some_and(|licence| !licence.contains('/')), "{part}");
+    assert_eq!(part["hashes"][0]["alg"], "SHA-256");
+    let locked = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+    let lock = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
+    let (_, rest) = lock.split_once(&locked).unwrap_or_else(|| panic!("Cargo.lock has no {purl}"));
+    let hash = part["hashes"][0]["content"].as_str().unwrap();
+    assert!(hash.len() == 64 && rest.lines().nth(1) == Some(&format!("checksum = \"{hash}\"")), "{purl}: {hash}");
+    Some(format!("{name} {version}"))
+}
+
+/// What cargo says is linked, or only runs while building.
+fn crates(scope: &str) -> BTreeSet<String> {
+    let tree = |edges: &str| -> BTreeSet<String> {
+        let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+        let tree = Command::new(env!("CARGO"))
+            .args(["tree", "--locked", "--offline", "--prefix", "none", "--format", "{p}", "--edges", edges])
+            .args(["--target", &target])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+        let tree = String::from_utf8(tree.stdout).unwrap();
+        let words = tree.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        words.filter(|words| words[0] != "mcp-proxy").map(|words| format!("{} {}", words[0], &words[1][1..])).collect()
+    };
+    let linked = tree("normal");
+    if scope == "required" { linked } else { tree("normal,build").difference(&linked).cloned().collect() }
+}
+
+/// Everything has one entry, names only what is there, and is reached from the program.
+fn check_dependencies(bill: &Value, components: &BTreeMap<&str, &Value>) {
+    let mut below: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for entry in bill["dependencies"].as_array().unwrap() {
+        let names = entry["dependsOn"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        assert!(below.insert(entry["ref"].as_str().unwrap(), names).is_none(), "{entry} stands twice");
+    }
+    let mut todo = vec![bill["metadata"]["component"]["bom-ref"].as_str().unwrap()];
+    let mut reached = BTreeSet::new();
+    while let Some(name) = todo.pop() {
+        if reached.insert(name) {
+            todo.extend(below.get(name).unwrap_or_else(|| panic!("{name} has no entry")));
+        }
+    }
+    assert_eq!(below.keys().copied().collect::<BTreeSet<_>>(), reached);
+    assert_eq!(reached.len(), components.len() + 1);
+}
+
+fn sha256sum(file: &Path) -> String {
+    let said = Command::new("sha256sum").arg(file).output().unwrap().stdout;
+    String::from_utf8(said).unwrap().split(' ').next().unwrap().to_owned()
 }
 
 #[test]
