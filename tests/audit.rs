@@ -175,7 +175,6 @@ fn the_database_is_cloned_and_what_cannot_be_cloned_is_a_failure() {
     project.advise("A-1", "good", "", "patched = []");
     fs::rename(project.path("database"), project.path("elsewhere")).unwrap();
     let clone = format!("for last; do :; done; cp -r '{}' \"$last\"", project.path("elsewhere").display());
-    fs::create_dir(project.path("target")).unwrap();
     for (git, says) in [("exit 128", "advisories: NOT CHECKED: "), (&*clone, "advisories: BAD: A-1 hits good 1.2.3: ")]
     {
         project.write("bin/git", &format!("#!/bin/sh\n{git}\n"));

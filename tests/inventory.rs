@@ -240,7 +240,7 @@ fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
     let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry of it").file_name()).collect();
     names.sort();
     for path in
-        names.iter().map(|name| folder.join(name)).filter(|path| !path.file_stem().is_some_and(|s| s == "tests"))
+        names.iter().map(|name| folder.join(name)).filter(|path| path.file_stem().is_none_or(|stem| stem != "tests"))
     {
         if root.join(&path).is_dir() {
             collect(&path, found);

@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 try:
@@ -133,17 +134,27 @@ def clone():
     """The newest database, from the network; `None` where there is none, or where nobody wants it."""
     if os.environ.get("OFFLINE") == "1":
         return None
-    folder = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "advisory-db"
-    if (folder / ".git").exists():
-        command = ["git", "-C", folder, "pull", "--quiet", "--ff-only"]
-    else:
-        command = ["git", "clone", "--quiet", "--depth=1", DATABASE, folder]
+    folder = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").absolute() / "advisory-db"
+    if folder.exists():
+        return folder if git("-C", folder, "pull", "--quiet", "--ff-only") else None
+    with tempfile.TemporaryDirectory(dir=make(folder.parent)) as unfinished:
+        if not git("clone", "--quiet", "--depth=1", DATABASE, Path(unfinished) / "all"):
+            return None
+        return (Path(unfinished) / "all").rename(folder)
+
+
+def make(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def git(*words):
     try:
-        done = subprocess.run(command, timeout=CLONE_S, env={**os.environ, "GIT_TERMINAL_PROMPT": "0"})
+        done = subprocess.run(["git", *words], timeout=CLONE_S, env={**os.environ, "GIT_TERMINAL_PROMPT": "0"})
     except (OSError, subprocess.TimeoutExpired) as wrong:
         print(f"audit: {wrong}", file=sys.stderr)
-        return None
-    return folder if done.returncode == 0 else None
+        return False
+    return done.returncode == 0
 
 
 if __name__ == "__main__":
