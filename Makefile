@@ -1,6 +1,6 @@
 PROXY := $(or $(CARGO_TARGET_DIR),target)/release/mcp-proxy
 
-.PHONY: run test check static audit clean
+.PHONY: run test check static audit fuzz clean
 
 # Offers the built-in demo server at http://127.0.0.1:8080/mcp and /sse.
 run:
@@ -27,6 +27,11 @@ static:
 # ADVISORY_DB=FOLDER: a checkout of https://github.com/RustSec/advisory-db; OFFLINE=1: without advisories.
 audit:
 	tests/audit/audit.py
+
+# Gives random input to everything that reads foreign input, FUZZ_SECONDS (60) for each target, or for FUZZ_TARGET alone.
+# Needs a C++ compiler. What makes a target fail is left in a file, and its path is printed.
+fuzz:
+	tests/fuzz/run
 
 # Removes what was built and what the tests installed.
 clean:
