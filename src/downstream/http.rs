@@ -6,6 +6,7 @@
 use super::listener::{Guard, Limits};
 use super::outgoing::Outgoing;
 use super::socket::Socket;
+use crate::protocol::chunks::{Chunks, Fault};
 use crate::protocol::head::{self, Body, Framing, Head, Known};
 use crate::protocol::http::Refusal;
 use crate::protocol::network::Peer;
@@ -15,10 +16,6 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq_proto::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use ureq_proto::server::{
-    RecvRequestResult, Reply,
-    state::{RecvBody, RecvRequest},
-};
 
 /// One connection of a client.
 pub struct Connection {
@@ -121,8 +118,6 @@ const HEAD_PIECE_BYTES: usize = 2 << 10;
 /// How much a refused client may still send, and for how long, before it is cut off.
 const LINGER_BYTES: usize = 1 << 20;
 const LINGER: Duration = Duration::from_secs(2);
-/// The line of a chunk's size is never longer.
-const CHUNK_LINE_BYTES: usize = 64;
 
 impl Response {
     /// An answer without a body.
@@ -253,15 +248,7 @@ impl Connection {
             }
             Framing::Chunked => {
                 self.say_continue(body.expects_continue)?;
-                let reply = match body.reply.and_then(Reply::<RecvRequest>::proceed) {
-                    Some(RecvRequestResult::RecvBody(reply)) => reply,
-                    Some(RecvRequestResult::Send100(reply)) => {
-                        let (_, reply) = reply.accept(&mut [0; 64]).map_err(|_| bad_chunk())?;
-                        reply
-                    }
-                    _ => return Ok(Vec::new()),
-                };
-                self.read_chunks(reply)
+                self.read_chunks()
             }
         }
     }
@@ -289,30 +276,21 @@ impl Connection {
         Ok(body)
     }
 
-    fn read_chunks(&mut self, mut reply: Reply<RecvBody>) -> Result<Vec<u8>, Broken> {
-        let mut body = Vec::new();
-        let mut piece = vec![0; PIECE_BYTES];
-        reply.stop_on_chunk_boundary(true);
-        while !reply.is_ended() {
-            if reply.is_on_chunk_boundary() && !may_begin_chunk(self.buffer.left()) {
-                return Err(bad_chunk());
-            }
-            let (used, read) = reply.read(self.buffer.left(), &mut piece).map_err(|_| bad_chunk())?;
+    fn read_chunks(&mut self) -> Result<Vec<u8>, Broken> {
+        let mut chunks = Chunks::new(self.limits.body_bytes);
+        loop {
+            let used = chunks.feed(self.buffer.left()).map_err(|fault| match fault {
+                Fault::Malformed => refused(StatusCode::BAD_REQUEST, "the request's body has a malformed chunk"),
+                Fault::TooLong => too_long(),
+            })?;
             self.buffer.consume(used);
-            body.extend_from_slice(&piece[..read]);
-            if body.len() > self.limits.body_bytes {
-                return Err(too_long());
+            if chunks.is_over() {
+                return Ok(chunks.into_body());
             }
-            if used == 0 && !reply.is_ended() {
-                if self.buffer.left().len() > CHUNK_LINE_BYTES {
-                    return Err(bad_chunk());
-                }
-                if !self.read(PIECE_BYTES, self.limits.body_timeout)? {
-                    return Err(paused());
-                }
+            if !self.read(PIECE_BYTES, self.limits.body_timeout)? {
+                return Err(paused());
             }
         }
-        Ok(body)
     }
 
     fn say_continue(&self, expected: bool) -> Result<(), Broken> {
@@ -484,17 +462,4 @@ fn too_long() -> Broken {
 
 fn paused() -> Broken {
     refused(StatusCode::REQUEST_TIMEOUT, "the request's body paused for too long")
-}
-
-/// Whether a chunk may begin like this. The parser would take a sign or white space around the size, and a line
-/// break or a control character in what follows it, where another reader finds the end of the line. RFC 9112 §7.1.
-fn may_begin_chunk(bytes: &[u8]) -> bool {
-    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    bytes.first().is_none_or(u8::is_ascii_hexdigit)
-        && bytes.get(line.len() + 1).is_none_or(|byte| *byte == b'\n')
-        && line.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control())
-}
-
-fn bad_chunk() -> Broken {
-    refused(StatusCode::BAD_REQUEST, "the request's body has a malformed chunk")
 }

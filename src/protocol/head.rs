@@ -10,7 +10,7 @@ pub use known::Known;
 use super::http::Refusal;
 use std::sync::Arc;
 use ureq_proto::http::{HeaderMap, Method, Request, StatusCode, Version, header};
-use ureq_proto::server::{Reply, state::RecvRequest};
+use ureq_proto::server::Reply;
 
 /// A request without its body.
 pub struct Head {
@@ -28,8 +28,6 @@ pub struct Body {
     pub framing: Framing,
     /// Whether the client waits for `100 Continue` before it sends it.
     pub expects_continue: bool,
-    /// The parser's state, with which a chunked body is read.
-    pub reply: Option<Reply<RecvRequest>>,
 }
 
 /// How the end of a body is found. RFC 9112 §6.3.
@@ -94,8 +92,7 @@ pub fn read(bytes: &[u8]) -> Result<Head, Refusal> {
     };
     // HTTP/1.0 would want to be told that its connection goes on, and waits for the end otherwise.
     let close = old || has_word(request.headers(), &header::CONNECTION, "close");
-    let reply = (framing == Framing::Chunked).then_some(reply);
-    Ok(Head { request: Arc::new(request), body: Body { framing, expects_continue, reply }, close })
+    Ok(Head { request: Arc::new(request), body: Body { framing, expects_continue }, close })
 }
 
 fn bad(reason: &str) -> Refusal {

@@ -5,6 +5,7 @@ pub mod access;
 pub mod backlog;
 pub mod base64;
 pub mod bridge;
+pub mod chunks;
 pub mod digest;
 pub mod era;
 pub mod head;

@@ -39,7 +39,7 @@ impl Known {
         let count = rest.iter().take(MOST_DIGITS + 1).take_while(|byte| byte.is_ascii_digit()).count();
         let number = digits(&rest[..count]).filter(|number| count <= MOST_DIGITS && *number > 0)?;
         rest[count..].starts_with(after).then(|| {
-            let body = Body { framing: Framing::Length(number), expects_continue: false, reply: None };
+            let body = Body { framing: Framing::Length(number), expects_continue: false };
             let head = Head { request: self.request.clone(), body, close: self.close };
             (before.len() + count + after.len(), head)
         })
