@@ -33,7 +33,13 @@ impl Origin {
                 port => (&host_and_port[..after_brackets + at], port.parse().ok()?),
             },
         };
-        (!host.is_empty()).then(|| Self { scheme, host: host.to_ascii_lowercase(), port })
+        // Brackets hold an IPv6 address and nothing else: another reader takes what is inside for the host, whatever
+        // stands around them.
+        let is_whole = match host.strip_prefix('[') {
+            Some(rest) => rest.find(['[', ']']) == Some(rest.len().saturating_sub(1)) && rest.ends_with(']'),
+            None => !host.contains(['[', ']']),
+        };
+        (!host.is_empty() && is_whole).then(|| Self { scheme, host: host.to_ascii_lowercase(), port })
     }
 }
 
@@ -166,7 +172,20 @@ mod tests {
         ] {
             assert_ne!(Origin::of(url), Origin::of(other), "{url} {other}");
         }
-        for none in ["ftp://host/", "host", "/path", "http://", "http://:80/", "http://host:99999/", "http://host:x/"] {
+        for none in [
+            "http://[::1]x/",
+            "http://x[::1]/",
+            "http://a]b/",
+            "http://[a[b]/",
+            "http://[::1/",
+            "ftp://host/",
+            "host",
+            "/path",
+            "http://",
+            "http://:80/",
+            "http://host:99999/",
+            "http://host:x/",
+        ] {
             assert_eq!(Origin::of(none), None, "{none}");
         }
     }

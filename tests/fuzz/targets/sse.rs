@@ -108,7 +108,8 @@ fn there_and_back(name: &str, id: Option<&str>, data: &[u8]) {
     encode_comment(&mut out, name);
     encode_priming(&mut out, id.unwrap_or("0"));
     encode(&mut out, name, id, data);
-    let lines = complete_lines(&[data, b"\n"].concat());
+    let mut lines = complete_lines(&[data, b"."].concat());
+    lines.push(data[data.iter().rposition(|byte| matches!(byte, b'\r' | b'\n')).map_or(0, |at| at + 1)..].to_vec());
     let data = lines.join(&b'\n');
     let got = seen(&[&out], usize::MAX);
     if data.is_empty() {
