@@ -66,7 +66,12 @@ fn as_a_simple_reader(bytes: &[u8], found: &Head) {
 /// A head that is known again is read as it would be anew, whatever follows it.
 fn known(data: &[u8], end: usize, found: &Head) {
     let Some(known) = Known::new(&data[..end], found) else { return };
-    let (length, again) = known.again(data).expect("it is the same");
+    let Some((length, again)) = known.again(data) else {
+        // One with more digits is read anew each time.
+        let digits = |line: &[u8]| line.iter().filter(|byte| byte.is_ascii_digit()).count();
+        assert!(data.split(|byte| *byte == b'\n').any(|line| digits(line) > 15), "it is the same");
+        return;
+    };
     assert_eq!((length, again.body.framing, again.close), (end, found.body.framing, found.close));
     for other in ["0", "1", "00012", "999999999999999", "1234567890123456", "+1", ""] {
         let text = data[..end].to_vec();
