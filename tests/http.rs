@@ -162,6 +162,8 @@ fn chunks() {
         (format!("1e\r\n{NOTIFICATION}0\r\n\r\n"), bad),
         (format!("1d\r\n{NOTIFICATION}\r\n0\r\n\r\n"), bad),
         (format!("1e\r\n{NOTIFICATION}\r\n-0\r\n\r\n"), bad),
+        (format!("{whole}0\r\nA: b\n\nGET /x HTTP/1.1\r\n\r\n"), bad),
+        (format!("{whole}0\r\n{}\r\n", "A: b\r\n".repeat(3000)), bad),
         (format!("10000000000000001e\r\n{NOTIFICATION}\r\n0\r\n\r\n"), bad),
         (format!("ffffffffffffffff\r\n{large}"), too_long),
         (format!("1389\r\n{large}\r\n0\r\n\r\n"), too_long),

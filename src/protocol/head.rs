@@ -23,6 +23,7 @@ pub struct Head {
 }
 
 /// A body that has not been read yet.
+#[derive(Debug, Clone, Copy)]
 pub struct Body {
     /// How long it is.
     pub framing: Framing,

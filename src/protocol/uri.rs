@@ -172,21 +172,15 @@ mod tests {
         ] {
             assert_ne!(Origin::of(url), Origin::of(other), "{url} {other}");
         }
-        for none in [
-            "http://[::1]x/",
-            "http://x[::1]/",
-            "http://a]b/",
-            "http://[a[b]/",
-            "http://[::1/",
-            "ftp://host/",
-            "host",
-            "/path",
-            "http://",
-            "http://:80/",
-            "http://host:99999/",
-            "http://host:x/",
-        ] {
+        for none in ["ftp://host/", "host", "/path", "http://", "http://:80/", "http://host:99999/", "http://host:x/"] {
             assert_eq!(Origin::of(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn nothing_stands_around_the_brackets_of_a_host() {
+        for url in ["http://[::1]x/", "http://x[::1]/", "http://a]b/", "http://[a[b]/", "http://[::1/", "http://[/"] {
+            assert_eq!(Origin::of(url), None, "{url}");
         }
     }
 }
