@@ -1,0 +1,253 @@
+//! One run: clients and servers are brought together, things break for a while, and then the books are looked at.
+
+use super::clients::{Act, Client, Door, Sse, Streamable};
+use super::cutter::{self, Cutter};
+use super::inject::{Kind, Target, count, status_kb};
+use super::ledger::{Ledger, table};
+use super::seed::Seed;
+use crate::support::http::Http;
+use crate::support::served::Served;
+use crate::support::{descendants, wait_until};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How many processes sessions have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Each its own.
+    Own,
+    /// One for all.
+    Shared,
+    /// One for all, and no sessions.
+    Stateless,
+}
+
+impl Sharing {
+    /// Its option.
+    pub fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Own => &[],
+            Self::Shared => &["--shared"],
+            Self::Stateless => &["--stateless"],
+        }
+    }
+}
+
+/// What a run is.
+pub struct Plan {
+    /// How many processes sessions have.
+    pub sharing: Sharing,
+    /// Where chance comes from.
+    pub seed: Seed,
+    /// How long things break.
+    pub lasts: Duration,
+    /// What breaks.
+    pub kinds: &'static [Kind],
+}
+
+/// How long everything may take to be gone.
+const SETTLES: Duration = Duration::from_secs(20);
+/// `--stop-timeout` of [`Served`], what a killed process may take, and a busy machine.
+const STOPS: Duration = Duration::from_secs(4);
+/// Between two faults.
+const PAUSE: Duration = Duration::from_millis(60);
+/// What memory may grow by in a short run: what is made once, and what the allocator keeps.
+const SLACK_KB: u64 = 12 << 10;
+/// Calls that are open at once, of one client.
+const AT_ONCE: u64 = 5;
+
+/// The words that start the servers.
+pub fn server() -> Vec<&'static str> {
+    static PYTHON: OnceLock<String> = OnceLock::new();
+    // The program itself: what stands in PATH may be a script that looks for it each time.
+    let python = PYTHON.get_or_init(|| {
+        let output = Command::new("python3").args(["-c", "import sys; print(sys.executable, end='')"]).output();
+        String::from_utf8(output.expect("python3").stdout).unwrap()
+    });
+    vec![python, "-I", "-S", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/server.py")]
+}
+
+/// Everybody who calls over HTTP: each transport, some of them where connections are cut.
+fn clients(address: &str, cutter: &Cutter, ledger: &Arc<Ledger>) -> Vec<Box<dyn Client>> {
+    let direct = Door { address: address.to_owned(), cutter: None };
+    let cut = Door { address: cutter.address.clone(), cutter: Some(cutter.clone()) };
+    let mut all: Vec<Box<dyn Client>> = Vec::new();
+    for door in [direct, cut] {
+        all.push(Box::new(Streamable::new(door.clone(), false, ledger)));
+        all.push(Box::new(Streamable::new(door.clone(), true, ledger)));
+        all.push(Box::new(Sse::new(door, ledger)));
+    }
+    all
+}
+
+/// What a client asks for at once.
+fn acts(target: &Target, seed: &mut Seed) -> Vec<(Act, usize)> {
+    let mut one = |_| {
+        let size = if seed.below(30) == 0 { 20_000 } else { seed.below(300) };
+        let act = match seed.below(40) {
+            0 => Act::Slow,
+            1..10 => Act::Tell,
+            _ => Act::Echo,
+        };
+        (act, usize::try_from(size).unwrap())
+    };
+    let mut acts: Vec<_> = (0..=AT_ONCE).map(&mut one).collect();
+    acts.truncate(1 + usize::try_from(seed.below(AT_ONCE)).unwrap());
+    match target.orders.lock().unwrap().pop() {
+        Some(Act::Deaf) => acts = [vec![(Act::Deaf, 10)], vec![(Act::Echo, 60_000); 4]].concat(),
+        Some(Act::Slow) => acts.iter_mut().for_each(|act| act.0 = Act::Slow),
+        Some(act) => acts[0].0 = act,
+        None => {}
+    }
+    acts
+}
+
+/// Lets clients call until all is over.
+pub fn call(clients: &mut [Box<dyn Client>], target: &Target, seed: &Seed) {
+    thread::scope(|scope| {
+        for (number, client) in clients.iter_mut().enumerate() {
+            let mut seed = seed.branch(100 + number as u64);
+            scope.spawn(move || {
+                while !target.over.load(Ordering::SeqCst) {
+                    client.call(&acts(target, &mut seed));
+                    thread::sleep(Duration::from_millis(seed.below(6)));
+                }
+            });
+        }
+    });
+}
+
+/// What a proxy has at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Cost {
+    descriptors: u64,
+    threads: u64,
+    processes: u64,
+    sessions: u64,
+}
+
+/// What this one has.
+pub fn cost(pid: u32, address: &str) -> Cost {
+    let mut http = Http::connect(address);
+    http.path = "/status".into();
+    http.send("GET", &[("Connection", "close")], "");
+    let status: serde_json::Value = serde_json::from_str(&http.answer().body).unwrap();
+    let sessions = status["sessions"].as_u64().unwrap();
+    let processes = descendants(pid).len() as u64;
+    Cost { descriptors: count(pid, "fd"), threads: count(pid, "task"), processes, sessions }
+}
+
+impl Cost {
+    /// By how much this is more.
+    fn over(&self, other: &Self) -> u64 {
+        self.descriptors.saturating_sub(other.descriptors)
+            + self.threads.saturating_sub(other.threads)
+            + self.processes.saturating_sub(other.processes)
+            + self.sessions
+    }
+}
+
+/// Waits until it has no more than before; gives what it has at last.
+fn settle(pid: u32, address: &str, before: &Cost) -> Cost {
+    let start = Instant::now();
+    loop {
+        let now = cost(pid, address);
+        if now.over(before) == 0 || start.elapsed() > SETTLES {
+            return now;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Each client calls once, and everything must be answered by a result.
+fn all_is_well(clients: &mut [Box<dyn Client>], ledger: &Arc<Ledger>, when: &str) {
+    let before = ledger.counts();
+    for client in clients.iter_mut() {
+        client.call(&[(Act::Echo, 10), (Act::Tell, 10)]);
+    }
+    let after = ledger.counts();
+    if after.results - before.results != 2 * clients.len() as u64 {
+        ledger.wrong(format!("{when}: not every call has a result: {before:?} {after:?}"));
+    }
+}
+
+/// Runs serve mode before local servers.
+pub fn serves(plan: &Plan) {
+    let options = [&["--session-idle", "1"], plan.sharing.options()].concat();
+    println!("{options:?}, FAULTS_SEED={} for all runs", Seed::from_environment(5).value());
+    let served = Served::start(&options, &server());
+    let (address, pid) = (served.address(), served.process.id());
+    let ledger = Arc::new(Ledger::default());
+    let cutter = Cutter::before(&address);
+    wait_until("no session", SETTLES, || cost(pid, &address).processes == 1);
+    all_is_well(&mut clients(&address, &cutter, &ledger), &ledger, "before");
+    wait_until("no session", SETTLES, || cost(pid, &address).sessions == 0);
+    let first = settle(pid, &address, &cost(pid, &address));
+    let before_kb = status_kb(pid, "RssAnon");
+
+    let target = Target {
+        pids: vec![pid],
+        host: AtomicU32::new(pid),
+        cutter: cutter.clone(),
+        orders: Mutex::default(),
+        clock: None,
+        over: AtomicBool::new(false),
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| call(&mut clients(&address, &cutter, &ledger), &target, &plan.seed));
+        scope.spawn(|| target.suffer(plan.kinds, &mut plan.seed.branch(7), &ledger, PAUSE, &|| {}));
+        thread::sleep(plan.lasts);
+        target.over.store(true, Ordering::SeqCst);
+    });
+    all_is_well(&mut clients(&address, &cutter, &ledger), &ledger, "after");
+    let last = settle(pid, &address, &first);
+    if last.over(&first) > 0 {
+        ledger.left(last.over(&first), format!("{last:?} is left instead of {first:?}"));
+    }
+    let after_kb = status_kb(pid, "RssAnon");
+    ledger.memory(before_kb, after_kb);
+    if after_kb > before_kb + SLACK_KB {
+        ledger.wrong(format!("memory grew from {before_kb} kB to {after_kb} kB"));
+    }
+    cutter::stop(&cutter);
+    ends(served, &ledger);
+    judge(&ledger);
+}
+
+/// Stops it, and looks at how.
+fn ends(mut served: Served, ledger: &Ledger) {
+    let start = Instant::now();
+    served.process.signal("TERM");
+    let status = served.process.finish(SETTLES).code();
+    ledger.stopped(start.elapsed());
+    if status != Some(0) || start.elapsed() > STOPS {
+        ledger.wrong(format!("it stopped with status {status:?} after {:?}", start.elapsed()));
+    }
+    let left = served.marked();
+    if !left.is_empty() {
+        ledger.left(left.len() as u64, format!("processes are left: {left:?}"));
+    }
+    if served.process.stderr().contains("panicked") {
+        ledger.wrong(format!("it panicked: {}", served.report()));
+    }
+    ledger.audit(&effects(served.folder()));
+}
+
+/// What the servers did.
+pub fn effects(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("effects")).unwrap_or_default()
+}
+
+/// Prints the figures; panics if something was that should never be.
+pub fn judge(ledger: &Ledger) {
+    let counts = ledger.counts();
+    println!("{}", table(&counts, &ledger.faults()));
+    let wrong = ledger.complaints();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(counts.lost + counts.foreign + counts.double + counts.twice + counts.leftovers, 0);
+    assert!(counts.results > 100, "hardly anything was answered: {counts:?}");
+}

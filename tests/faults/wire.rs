@@ -1,0 +1,174 @@
+//! HTTP/1.1 over one connection that may break at any byte: every failure is a value, and what came before it counts.
+
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+/// How long an answer may take before it counts as lost.
+pub const PATIENCE: Duration = Duration::from_secs(25);
+
+/// One connection.
+pub struct Wire {
+    reader: BufReader<TcpStream>,
+    /// The port on our side: by it the one who cuts connections knows which it was.
+    pub port: u16,
+    address: String,
+}
+
+/// The head of an answer.
+#[derive(Debug)]
+pub struct Head {
+    /// Its status.
+    pub status: u16,
+    lines: Vec<String>,
+}
+
+impl Head {
+    /// The value of a header.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let named = |line: &&String| line.split_once(':').is_some_and(|(found, _)| found.eq_ignore_ascii_case(name));
+        self.lines.iter().find(named).and_then(|line| line.split_once(':')).map(|(_, value)| value.trim())
+    }
+
+    fn is_chunked(&self) -> bool {
+        self.get("transfer-encoding").is_some()
+    }
+
+    fn is_json(&self) -> bool {
+        self.get("content-type").is_some_and(|kind| kind.starts_with("application/json"))
+    }
+}
+
+/// What came of an answer, and why not more.
+#[derive(Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// `Mcp-Session-Id`.
+    pub session: Option<String>,
+    /// The messages in what came.
+    pub messages: Vec<String>,
+    /// Why it ended early.
+    pub broken: Option<io::Error>,
+}
+
+impl Wire {
+    /// Connects to `HOST:PORT`.
+    pub fn connect(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        let port = stream.local_addr()?.port();
+        Ok(Self { reader: BufReader::new(stream), port, address: address.to_owned() })
+    }
+
+    /// The bytes of a request.
+    pub fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n");
+        for (name, value) in headers {
+            let _ = write!(text, "{name}: {value}\r\n");
+        }
+        let _ = write!(text, "Content-Length: {}\r\n\r\n{body}", body.len());
+        text
+    }
+
+    /// Sends a request.
+    pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> io::Result<()> {
+        let text = Self::request(&self.address, method, path, headers, body);
+        self.reader.get_mut().write_all(text.as_bytes())
+    }
+
+    /// Sends bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.reader.get_mut().write_all(bytes)
+    }
+
+    /// Reads the head of an answer.
+    pub fn head(&mut self) -> io::Result<Head> {
+        let mut lines = Vec::new();
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                break;
+            }
+            lines.push(line);
+        }
+        let status = lines.first().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+        Ok(Head { status: status.ok_or_else(|| io::Error::other(format!("no status: {lines:?}")))?, lines })
+    }
+
+    /// Reads a whole answer; says whether the connection can be used again.
+    pub fn reply(&mut self) -> io::Result<(Reply, bool)> {
+        let head = self.head()?;
+        let mut body = Vec::new();
+        let broken = self.body(&head, &mut body).err();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let messages = match (head.is_chunked(), head.is_json()) {
+            (false, true) if broken.is_none() => vec![text],
+            (false, _) => Vec::new(),
+            (true, _) => events(&text).into_iter().map(|(_, data)| data).filter(|data| !data.is_empty()).collect(),
+        };
+        let again = broken.is_none() && head.get("connection").is_none_or(|value| value != "close");
+        let session = head.get("mcp-session-id").map(str::to_owned);
+        Ok((Reply { status: head.status, session, messages, broken }, again))
+    }
+
+    fn body(&mut self, head: &Head, body: &mut Vec<u8>) -> io::Result<()> {
+        if head.is_chunked() {
+            while self.chunk(body)? {}
+            return Ok(());
+        }
+        let length = head.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        body.resize(length, 0);
+        self.reader.read_exact(body)
+    }
+
+    /// Reads one chunk; says whether it was not the last.
+    pub fn chunk(&mut self, body: &mut Vec<u8>) -> io::Result<bool> {
+        let size = usize::from_str_radix(self.line()?.trim(), 16).map_err(io::Error::other)?;
+        let start = body.len();
+        body.resize(start + size + 2, 0);
+        self.reader.read_exact(&mut body[start..])?;
+        body.truncate(start + size);
+        Ok(size > 0)
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        self.reader.read_line(&mut line)?;
+        if !line.ends_with('\n') {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// A handle to end it from another thread.
+    pub fn socket(&self) -> io::Result<TcpStream> {
+        self.reader.get_ref().try_clone()
+    }
+
+    /// Reads for as long as it takes.
+    pub fn wait_for_ever(&self) -> io::Result<()> {
+        self.reader.get_ref().set_read_timeout(None)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let _ = self.reader.get_ref().shutdown(Shutdown::Both);
+    }
+}
+
+/// Names and data of the whole events in a text.
+pub fn events(text: &str) -> Vec<(String, String)> {
+    let text = text.replace("\r\n", "\n");
+    let whole = &text[..text.rfind("\n\n").map_or(0, |at| at + 2)];
+    let field = |event: &str, name: &str| {
+        let values = event.lines().filter_map(|line| line.strip_prefix(name)).map(|value| value.trim_start());
+        values.map(str::to_owned).reduce(|all, next| all + "\n" + &next)
+    };
+    let pair = |event: &str| Some((field(event, "event:").unwrap_or_default(), field(event, "data:")?));
+    whole.split("\n\n").filter_map(pair).collect()
+}
