@@ -11,6 +11,8 @@ mod support;
 mod clients;
 #[path = "faults/cutter.rs"]
 mod cutter;
+#[path = "faults/far.rs"]
+mod far;
 #[path = "faults/inject.rs"]
 mod inject;
 #[path = "faults/ledger.rs"]
@@ -22,6 +24,7 @@ mod seed;
 #[path = "faults/wire.rs"]
 mod wire;
 
+use far::connects;
 use inject::Kind;
 use run::{Plan, Sharing, serves};
 use seed::Seed;
@@ -44,22 +47,48 @@ const HERE: &[Kind] = &[
     Kind::HalfOpen,
 ];
 
-fn short(sharing: Sharing, number: u64) {
-    let seed = Seed::from_environment(5).branch(number);
-    serves(&Plan { sharing, seed, lasts: SHORT, kinds: HERE });
+/// What can be broken before a remote server.
+const THERE: &[Kind] = &[
+    Kind::Killed,
+    Kind::Stopped,
+    Kind::Slow,
+    Kind::Exits,
+    Kind::Cut,
+    Kind::CutUp,
+    Kind::CutDown,
+    Kind::HalfOpen,
+    Kind::Restarted,
+];
+
+/// The seed of the short runs.
+const FIXED: u64 = 5;
+
+fn short(sharing: Sharing, number: u64, kinds: &'static [Kind]) -> Plan {
+    let seed = Seed::from_environment(FIXED).branch(number);
+    Plan { sharing, fixed: FIXED, seed, lasts: SHORT, kinds }
 }
 
 #[test]
 fn own_servers_break() {
-    short(Sharing::Own, 1);
+    serves(&short(Sharing::Own, 1, HERE));
 }
 
 #[test]
 fn a_shared_server_breaks() {
-    short(Sharing::Shared, 2);
+    serves(&short(Sharing::Shared, 2, HERE));
 }
 
 #[test]
 fn a_server_without_sessions_breaks() {
-    short(Sharing::Stateless, 3);
+    serves(&short(Sharing::Stateless, 3, HERE));
+}
+
+#[test]
+fn the_way_to_a_remote_server_breaks() {
+    connects(&short(Sharing::Own, 4, THERE));
+}
+
+#[test]
+fn the_way_to_a_shared_remote_server_breaks() {
+    connects(&short(Sharing::Shared, 5, THERE));
 }

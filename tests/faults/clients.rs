@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// How long the answer to a message may take of which we do not know whether it arrived.
 const DOUBT: Duration = Duration::from_millis(500);
 
+/// How long connect may take to end, with what a busy machine may add.
+const ENDS: Duration = Duration::from_millis(3000);
+
 /// What a call asks its server to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
@@ -144,6 +147,9 @@ impl Inbox {
 pub trait Client: Send {
     /// Sends these calls, as many at once as it can, and waits until each has its fate.
     fn call(&mut self, acts: &[(Act, usize)]);
+
+    /// Leaves, and sees to it that what served it alone ends as it should.
+    fn end(self: Box<Self>) {}
 }
 
 /// Where a client of HTTP goes.
@@ -493,19 +499,6 @@ impl Connect {
         }
         self.begun
     }
-
-    /// Ends its input, and gives how it ended and how long that took.
-    pub fn end(mut self) -> (Option<i32>, Duration) {
-        drop(self.child.stdin.take());
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return (status.code(), start.elapsed());
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        (None, start.elapsed())
-    }
 }
 
 impl Client for Connect {
@@ -522,6 +515,22 @@ impl Client for Connect {
                 Err(why) => self.inbox.give_up_all(Fate::Lost, &format!("on stdout: {why}")),
             }
         }
+    }
+
+    fn end(mut self: Box<Self>) {
+        drop(self.child.stdin.take());
+        let start = Instant::now();
+        let mut status = None;
+        while status.is_none() && start.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(5));
+            status = self.child.try_wait().unwrap();
+        }
+        let (ledger, took) = (&self.inbox.ledger, start.elapsed());
+        ledger.stopped(took);
+        if status.and_then(|status| status.code()) != Some(0) || took > ENDS {
+            ledger.wrong(format!("connect ended with {status:?} {took:?} after its input"));
+        }
+        self.lines.try_iter().for_each(|line| self.inbox.hear(&line));
     }
 }
 

@@ -41,6 +41,8 @@ impl Sharing {
 pub struct Plan {
     /// How many processes sessions have.
     pub sharing: Sharing,
+    /// Where chance comes from unless `FAULTS_SEED` says.
+    pub fixed: u64,
     /// Where chance comes from.
     pub seed: Seed,
     /// How long things break.
@@ -50,15 +52,23 @@ pub struct Plan {
 }
 
 /// How long everything may take to be gone.
-const SETTLES: Duration = Duration::from_secs(20);
+pub const SETTLES: Duration = Duration::from_secs(20);
 /// `--stop-timeout` of [`Served`], what a killed process may take, and a busy machine.
-const STOPS: Duration = Duration::from_secs(4);
-/// Between two faults.
-const PAUSE: Duration = Duration::from_millis(60);
+pub const STOPS: Duration = Duration::from_secs(4);
 /// What memory may grow by in a short run: what is made once, and what the allocator keeps.
-const SLACK_KB: u64 = 12 << 10;
+pub const SLACK_KB: u64 = 12 << 10;
 /// Calls that are open at once, of one client.
-const AT_ONCE: u64 = 5;
+pub const AT_ONCE: u64 = 5;
+
+/// How long things may recover between two faults: where all share a server, each fault is everybody's.
+pub fn pause(sharing: Sharing) -> Duration {
+    Duration::from_millis(if sharing == Sharing::Own { 50 } else { 150 })
+}
+
+/// Says how to do this again.
+pub fn started_with(plan: &Plan) {
+    println!("{:?}, FAULTS_SEED={} for all runs", plan.sharing, Seed::from_environment(plan.fixed).value());
+}
 
 /// The words that start the servers.
 pub fn server() -> Vec<&'static str> {
@@ -124,10 +134,14 @@ pub fn call(clients: &mut [Box<dyn Client>], target: &Target, seed: &Seed) {
 /// What a proxy has at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
-    descriptors: u64,
-    threads: u64,
-    processes: u64,
-    sessions: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Processes.
+    pub processes: u64,
+    /// Sessions.
+    pub sessions: u64,
 }
 
 /// What this one has.
@@ -143,7 +157,7 @@ pub fn cost(pid: u32, address: &str) -> Cost {
 
 impl Cost {
     /// By how much this is more.
-    fn over(&self, other: &Self) -> u64 {
+    pub fn over(&self, other: &Self) -> u64 {
         self.descriptors.saturating_sub(other.descriptors)
             + self.threads.saturating_sub(other.threads)
             + self.processes.saturating_sub(other.processes)
@@ -152,7 +166,7 @@ impl Cost {
 }
 
 /// Waits until it has no more than before; gives what it has at last.
-fn settle(pid: u32, address: &str, before: &Cost) -> Cost {
+pub fn settle(pid: u32, address: &str, before: &Cost) -> Cost {
     let start = Instant::now();
     loop {
         let now = cost(pid, address);
@@ -178,7 +192,7 @@ fn all_is_well(clients: &mut [Box<dyn Client>], ledger: &Arc<Ledger>, when: &str
 /// Runs serve mode before local servers.
 pub fn serves(plan: &Plan) {
     let options = [&["--session-idle", "1"], plan.sharing.options()].concat();
-    println!("{options:?}, FAULTS_SEED={} for all runs", Seed::from_environment(5).value());
+    started_with(plan);
     let served = Served::start(&options, &server());
     let (address, pid) = (served.address(), served.process.id());
     let ledger = Arc::new(Ledger::default());
@@ -199,7 +213,7 @@ pub fn serves(plan: &Plan) {
     };
     thread::scope(|scope| {
         scope.spawn(|| call(&mut clients(&address, &cutter, &ledger), &target, &plan.seed));
-        scope.spawn(|| target.suffer(plan.kinds, &mut plan.seed.branch(7), &ledger, PAUSE, &|| {}));
+        scope.spawn(|| target.suffer(plan.kinds, &mut plan.seed.branch(7), &ledger, pause(plan.sharing), &|| {}));
         thread::sleep(plan.lasts);
         target.over.store(true, Ordering::SeqCst);
     });
@@ -249,5 +263,5 @@ pub fn judge(ledger: &Ledger) {
     let wrong = ledger.complaints();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(counts.lost + counts.foreign + counts.double + counts.twice + counts.leftovers, 0);
-    assert!(counts.results > 100, "hardly anything was answered: {counts:?}");
+    assert!(counts.results > 20, "hardly anything was answered: {counts:?}");
 }
