@@ -26,7 +26,7 @@ mod wire;
 
 use far::connects;
 use inject::Kind;
-use run::{Plan, Sharing, serves};
+use run::{Log, Plan, Sharing, serves};
 use seed::Seed;
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ const FIXED: u64 = 5;
 
 fn short(sharing: Sharing, number: u64, kinds: &'static [Kind]) -> Plan {
     let seed = Seed::from_environment(FIXED).branch(number);
-    Plan { sharing, fixed: FIXED, seed, lasts: SHORT, kinds }
+    Plan { sharing, fixed: FIXED, seed, lasts: SHORT, kinds, log: Log::Read }
 }
 
 #[test]
@@ -91,4 +91,19 @@ fn the_way_to_a_remote_server_breaks() {
 #[test]
 fn the_way_to_a_shared_remote_server_breaks() {
     connects(&short(Sharing::Shared, 5, THERE));
+}
+
+#[test]
+fn descriptors_and_threads_run_out() {
+    serves(&short(Sharing::Own, 6, &[Kind::Descriptors, Kind::Threads, Kind::Killed]));
+}
+
+#[test]
+fn the_log_is_full_and_the_clock_jumps() {
+    for (number, log) in [(7, Log::Full), (8, Log::Unread)] {
+        serves(&Plan {
+            log,
+            ..short(Sharing::Shared, number, &[Kind::Clock, Kind::Exits, Kind::Killed, Kind::Stopped])
+        });
+    }
 }

@@ -1,7 +1,7 @@
 //! The listener: an accept loop, a thread per connection, and the limits of both.
 //!
-//! The accept loop goes on whatever a single connection does, and while descriptors or threads run out. Every
-//! connection's thread is joined, by the loop when it has ended or by [`Closed::end`].
+//! The accept loop goes on whatever a single connection does, and while descriptors or threads run out: who comes then
+//! waits. Every connection's thread is joined, by the loop when it has ended or by [`Closed::end`].
 
 use super::door::Door;
 use super::http::Connection;
@@ -120,7 +120,7 @@ impl Open {
 
 impl Shared {
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        held(&self.open)
     }
 
     /// Makes room for one more than `most`, if one of the others waits; says whether there was one.
@@ -137,6 +137,10 @@ impl Shared {
         }
         has_left
     }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Keeps a connection counted; the end of it is the end of the connection.
@@ -226,21 +230,28 @@ impl Closed {
 /// The accept loop; gives the threads that were still running at its end.
 fn accept(doors: &[Door], shared: &Arc<Shared>, ending: &Sender<()>) -> Vec<JoinHandle<()>> {
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    let mut waiting: Option<Newcomer> = None;
     let mut tired = false;
     loop {
         let mut polls: Vec<Poll<'_>> = doors.iter().map(|door| Poll::readable(door.as_fd())).collect();
         polls.push(Poll::readable(shared.waker.as_fd()));
-        let ready = system::poll(&mut polls, None).is_ok();
+        let ready = system::poll(&mut polls, waiting.is_some().then_some(Duration::ZERO)).is_ok();
         if polls.pop().is_some_and(|waker| waker.is_readable()) {
             return threads;
         }
         threads = join_ended(threads);
         let was_tired = std::mem::replace(&mut tired, !ready);
-        for (door, _) in doors.iter().zip(polls).filter(|(_, poll)| poll.is_readable()) {
-            let accepted = door.accept().and_then(|socket| spawn(socket, shared, ending));
-            match accepted {
+        let first = waiting.take().map(|newcomer| Ok(Some(newcomer)));
+        let others = doors.iter().zip(polls).filter(|(_, poll)| poll.is_readable());
+        let others = others.map(|(door, _)| door.accept().and_then(|socket| admit(socket, shared, ending)));
+        for newcomer in first.into_iter().chain(others) {
+            let begun = match newcomer {
+                Ok(Some(newcomer)) => begin(newcomer, shared, &mut waiting).map(Some),
+                Err(error) if !is_the_peers_fault(&error) => Err(error),
+                Ok(None) | Err(_) => Ok(None),
+            };
+            match begun {
                 Ok(thread) => threads.extend(thread),
-                Err(error) if is_the_peers_fault(&error) => {}
                 Err(error) => {
                     if !was_tired {
                         log::warning(format_args!("cannot accept a connection: {}", log::cause(&error)));
@@ -248,6 +259,7 @@ fn accept(doors: &[Door], shared: &Arc<Shared>, ending: &Sender<()>) -> Vec<Join
                     tired = true;
                     let count = shared.open().count();
                     let _ = (0..LEAVE_TOGETHER).all(|_| shared.make_room(count));
+                    break; // the others wait where they are, until it can go on
                 }
             }
         }
@@ -257,7 +269,7 @@ fn accept(doors: &[Door], shared: &Arc<Shared>, ending: &Sender<()>) -> Vec<Join
     }
 }
 
-/// The connection was gone before it was accepted.
+/// The connection was gone before it was accepted. (A thread that cannot be begun is `WouldBlock` too.)
 fn is_the_peers_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
     matches!(error.kind(), WouldBlock | Interrupted | ConnectionAborted | ConnectionReset)
@@ -271,7 +283,15 @@ fn join_ended(threads: Vec<JoinHandle<()>>) -> Vec<JoinHandle<()>> {
     running
 }
 
-fn spawn(socket: Socket, shared: &Arc<Shared>, ending: &Sender<()>) -> io::Result<Option<JoinHandle<()>>> {
+/// A connection without a thread.
+struct Newcomer {
+    connection: Connection,
+    /// There are not too many already.
+    is_welcome: bool,
+}
+
+/// Takes a socket over; `None` if there are so many connections that it is not even refused.
+fn admit(socket: Socket, shared: &Arc<Shared>, ending: &Sender<()>) -> io::Result<Option<Newcomer>> {
     let (socket, place) = (Arc::new(socket), Arc::new(Place::new(Instant::now())));
     let most = shared.limits.connections;
     let (count, leaving) = {
@@ -289,15 +309,27 @@ fn spawn(socket: Socket, shared: &Arc<Shared>, ending: &Sender<()>) -> io::Resul
         (number, open.count())
     };
     let guard = Guard { number, place, shared: shared.clone(), _ended: ending.clone() };
-    let mut connection = Connection::new(socket, shared.limits.clone(), guard)?;
-    let shared = shared.clone();
+    let connection = Connection::new(socket, shared.limits.clone(), guard)?;
+    Ok(Some(Newcomer { connection, is_welcome: count <= most }))
+}
+
+/// Gives a connection its thread. Where there can be none, it waits: its client has done nothing wrong, and would
+/// take a closed connection for a lost request.
+fn begin(newcomer: Newcomer, shared: &Arc<Shared>, waiting: &mut Option<Newcomer>) -> io::Result<JoinHandle<()>> {
+    let place = Arc::new(Mutex::new(Some(newcomer)));
+    let (taken, shared) = (place.clone(), shared.clone());
     let serve = move || {
-        if count <= most {
+        let Some(Newcomer { mut connection, is_welcome }) = held(&taken).take() else { return };
+        if is_welcome {
             (shared.serve)(connection);
         } else {
             let reason = "too many connections; --max-connections allows more";
             connection.refuse(&Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason));
         }
     };
-    thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn(serve).map(Some)
+    let thread = thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn(serve);
+    if thread.is_err() {
+        *waiting = held(&place).take();
+    }
+    thread
 }

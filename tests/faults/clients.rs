@@ -285,6 +285,9 @@ impl Client for Streamable {
             thread::sleep(Duration::from_millis(20));
             return;
         }
+        if self.inbox.newest % 8 == 0 {
+            self.wires.clear(); // now and then it comes over new connections
+        }
         if self.wires.len() < acts.len() {
             self.wires.resize_with(acts.len(), || None);
         }

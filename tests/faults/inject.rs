@@ -193,6 +193,6 @@ pub fn status_kb(pid: u32, name: &str) -> u64 {
 }
 
 fn address_space(pid: u32) -> u64 {
-    // Less than a thread's stack more, and enough for what messages need.
-    (status_kb(pid, "VmSize") << 10) + (1 << 20)
+    // Less than one more stack, and enough for what messages need.
+    (status_kb(pid, "VmSize") << 10) + (200 << 10)
 }

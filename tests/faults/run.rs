@@ -7,8 +7,9 @@ use super::ledger::{Ledger, table};
 use super::seed::Seed;
 use crate::support::http::Http;
 use crate::support::served::Served;
-use crate::support::{descendants, wait_until};
-use std::path::Path;
+use crate::support::{Folder, descendants, wait_until};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -49,6 +50,63 @@ pub struct Plan {
     pub lasts: Duration,
     /// What breaks.
     pub kinds: &'static [Kind],
+    /// Where its log goes.
+    pub log: Log,
+}
+
+/// Where a log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    /// To the test.
+    Read,
+    /// To a disk that is full.
+    Full,
+    /// Into a pipe that nobody reads.
+    Unread,
+}
+
+impl Log {
+    /// The words before the proxy that make it so; `folder` may be used for it.
+    fn words(self, folder: &Path) -> Vec<String> {
+        let fifo = folder.join("unread").display().to_string();
+        let script = match self {
+            Self::Read => return Vec::new(),
+            Self::Full => "exec \"$@\" 2>/dev/full",
+            Self::Unread => "mkfifo \"$0\" && exec 4<>\"$0\" && exec \"$@\" 2>&4",
+        };
+        vec!["sh".into(), "-c".into(), script.into(), fifo]
+    }
+}
+
+/// The words before the proxy whose wall clock a file moves, where something moves it.
+fn clock_words(folder: &Path, clock: &Path) -> Vec<String> {
+    let library = folder.join("clock.so").display().to_string();
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/clock.c");
+    let status = Command::new("cc").args(["-shared", "-fPIC", "-o", &library, source]).status();
+    assert!(status.expect("a C compiler").success());
+    std::fs::write(clock, 0i64.to_ne_bytes()).unwrap();
+    vec!["env".into(), format!("LD_PRELOAD={library}"), format!("FAULTS_CLOCK={}", clock.display())]
+}
+
+/// A port that was free a moment ago: whose log nobody reads cannot say where it listens. It is none of those that the
+/// system gives away by itself, where a connection to a port that nobody listens at may meet itself.
+fn free_port(seed: &mut Seed) -> u16 {
+    let mut some = || u16::try_from(20_000 + (seed.next() ^ u64::from(std::process::id())) % 10_000).unwrap();
+    std::iter::repeat_with(&mut some).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+}
+
+/// Serve mode as the plan has it, where it listens, and the file that moves its clock.
+fn start(plan: &Plan, folder: &Path) -> (Served, String, Option<PathBuf>) {
+    let clock = plan.kinds.contains(&Kind::Clock).then(|| folder.join("clock"));
+    let mut words = plan.log.words(folder);
+    words.extend(clock.iter().flat_map(|clock| clock_words(folder, clock)));
+    let port = free_port(&mut plan.seed.branch(9)).to_string();
+    let level = if plan.log == Log::Read { "INFO" } else { "DEBUG" };
+    let options = [&["--session-idle", "1", "--port", &port, "--log-level", level], plan.sharing.options()].concat();
+    let served = Served::start_behind(&words, &options, &server());
+    let address = format!("127.0.0.1:{port}");
+    wait_until("it listens", SETTLES, || TcpStream::connect(&address).is_ok());
+    (served, address, clock)
 }
 
 /// How long everything may take to be gone.
@@ -191,10 +249,10 @@ fn all_is_well(clients: &mut [Box<dyn Client>], ledger: &Arc<Ledger>, when: &str
 
 /// Runs serve mode before local servers.
 pub fn serves(plan: &Plan) {
-    let options = [&["--session-idle", "1"], plan.sharing.options()].concat();
     started_with(plan);
-    let served = Served::start(&options, &server());
-    let (address, pid) = (served.address(), served.process.id());
+    let folder = Folder::new();
+    let (served, address, clock) = start(plan, folder.path());
+    let pid = served.process.id();
     let ledger = Arc::new(Ledger::default());
     let cutter = Cutter::before(&address);
     wait_until("no session", SETTLES, || cost(pid, &address).processes == 1);
@@ -208,7 +266,7 @@ pub fn serves(plan: &Plan) {
         host: AtomicU32::new(pid),
         cutter: cutter.clone(),
         orders: Mutex::default(),
-        clock: None,
+        clock,
         over: AtomicBool::new(false),
     };
     thread::scope(|scope| {
@@ -247,6 +305,9 @@ fn ends(mut served: Served, ledger: &Ledger) {
     }
     if served.process.stderr().contains("panicked") {
         ledger.wrong(format!("it panicked: {}", served.report()));
+    }
+    if !ledger.complaints().is_empty() {
+        println!("the end of its log:\n{}", served.report());
     }
     ledger.audit(&effects(served.folder()));
 }
