@@ -7,7 +7,8 @@ use super::cutter::Cutter;
 use super::ledger::Ledger;
 use super::seed::Seed;
 use crate::support::{descendants, kill};
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -169,7 +170,8 @@ impl Target {
         let Some(file) = &self.clock else { return false };
         // Back to 1998 or so, or forward by as much.
         let by = i64::try_from(seed.below(1_800_000_000)).unwrap() - 900_000_000;
-        fs::write(file, by.to_ne_bytes()).unwrap();
+        // Not cut to nothing first: the program has mapped it.
+        OpenOptions::new().write(true).open(file).and_then(|mut file| file.write_all(&by.to_ne_bytes())).unwrap();
         true
     }
 }
