@@ -9,6 +9,8 @@ mod support;
 
 #[path = "faults/clients.rs"]
 mod clients;
+#[path = "faults/cuts.rs"]
+mod cuts;
 #[path = "faults/cutter.rs"]
 mod cutter;
 #[path = "faults/far.rs"]
@@ -24,6 +26,7 @@ mod seed;
 #[path = "faults/wire.rs"]
 mod wire;
 
+use clients::Act;
 use far::connects;
 use inject::Kind;
 use run::{Log, Plan, Sharing, serves};
@@ -58,6 +61,8 @@ const THERE: &[Kind] = &[
     Kind::CutDown,
     Kind::HalfOpen,
     Kind::Restarted,
+    Kind::Descriptors,
+    Kind::Threads,
 ];
 
 /// The seed of the short runs.
@@ -105,5 +110,19 @@ fn the_log_is_full_and_the_clock_jumps() {
             log,
             ..short(Sharing::Shared, number, &[Kind::Clock, Kind::Exits, Kind::Killed, Kind::Stopped])
         });
+    }
+}
+
+#[test]
+fn connections_of_clients_are_cut_at_every_byte() {
+    cuts::here();
+}
+
+#[test]
+fn connections_to_a_remote_server_are_cut_at_every_byte() {
+    for path in ["/mcp", "/sse"] {
+        for act in [Act::Echo, Act::Tell] {
+            cuts::there(path, act);
+        }
     }
 }

@@ -76,12 +76,13 @@ pub struct Inbox {
     ledger: Arc<Ledger>,
     open: HashMap<u32, Call>,
     newest: u32,
+    results: u64,
 }
 
 impl Inbox {
     /// Nothing is open.
     pub fn new(who: &str, ledger: &Arc<Ledger>) -> Self {
-        Self { who: who.to_owned(), ledger: ledger.clone(), open: HashMap::new(), newest: 0 }
+        Self { who: who.to_owned(), ledger: ledger.clone(), open: HashMap::new(), newest: 0, results: 0 }
     }
 
     /// Numbers the calls and waits for their answers.
@@ -116,6 +117,7 @@ impl Inbox {
         match message.get("error") {
             Some(_) => self.ledger.fate(call.uid, Fate::Error),
             None if message["result"]["content"][0]["text"] == call.payload() => {
+                self.results += 1;
                 self.ledger.fate(call.uid, Fate::Result);
             }
             None => {
@@ -177,12 +179,17 @@ pub struct Streamable {
     wires: Vec<Option<Wire>>,
 }
 
-const REVISION: &str = "2025-11-25";
-const MODERN: &str = "2026-07-28";
-const META: &str =
+/// The newest legacy revision.
+pub const REVISION: &str = "2025-11-25";
+/// The modern revision.
+pub const MODERN: &str = "2026-07-28";
+/// What a modern request says of itself.
+pub const META: &str =
     r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"#;
-const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"REVISION","capabilities":{},"clientInfo":{"name":"faults","version":"1"}}}"#;
-const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+/// How a session begins, but for the revision.
+pub const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"REVISION","capabilities":{},"clientInfo":{"name":"faults","version":"1"}}}"#;
+/// What follows the answer.
+pub const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
 impl Streamable {
     /// A client without a session yet.
@@ -479,6 +486,11 @@ impl Connect {
     /// Its process.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How many of its calls were answered by a result.
+    pub fn results(&self) -> u64 {
+        self.inbox.results
     }
 
     fn write(&mut self, line: &str) {

@@ -291,7 +291,7 @@ pub fn serves(plan: &Plan) {
 }
 
 /// Stops it, and looks at how.
-fn ends(mut served: Served, ledger: &Ledger) {
+pub fn ends(mut served: Served, ledger: &Ledger) {
     let start = Instant::now();
     served.process.signal("TERM");
     let status = served.process.finish(SETTLES).code();
