@@ -1,6 +1,6 @@
 PROXY := $(or $(CARGO_TARGET_DIR),target)/release/mcp-proxy
 
-.PHONY: run test check static audit fuzz clean
+.PHONY: run test check static audit fuzz soak clean
 
 # Offers the built-in demo server at http://127.0.0.1:8080/mcp and /sse.
 run:
@@ -18,6 +18,10 @@ check:
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
 	$(MAKE) test
+
+# Everything breaks for an hour while clients call, and nothing may grow; SOAK_SECONDS=600 for ten minutes.
+soak:
+	cargo test --locked --release --test faults -- --ignored --nocapture --test-threads 1
 
 # The static musl binary; the last line of its output says where it is.
 static:

@@ -23,6 +23,8 @@ mod ledger;
 mod run;
 #[path = "faults/seed.rs"]
 mod seed;
+#[path = "faults/soak.rs"]
+mod soak;
 #[path = "faults/wire.rs"]
 mod wire;
 
@@ -34,7 +36,7 @@ use seed::Seed;
 use std::time::Duration;
 
 /// How long each of the short runs breaks things.
-const SHORT: Duration = Duration::from_secs(4);
+const SHORT: Duration = Duration::from_secs(3);
 
 /// What can be broken between clients and servers here.
 const HERE: &[Kind] = &[
@@ -48,6 +50,23 @@ const HERE: &[Kind] = &[
     Kind::CutUp,
     Kind::CutDown,
     Kind::HalfOpen,
+];
+
+/// These, and what runs out.
+const ALL: &[Kind] = &[
+    Kind::Killed,
+    Kind::Stopped,
+    Kind::Slow,
+    Kind::Mute,
+    Kind::Deaf,
+    Kind::Exits,
+    Kind::Cut,
+    Kind::CutUp,
+    Kind::CutDown,
+    Kind::HalfOpen,
+    Kind::Descriptors,
+    Kind::Threads,
+    Kind::Clock,
 ];
 
 /// What can be broken before a remote server.
@@ -120,9 +139,24 @@ fn connections_of_clients_are_cut_at_every_byte() {
 
 #[test]
 fn connections_to_a_remote_server_are_cut_at_every_byte() {
-    for path in ["/mcp", "/sse"] {
-        for act in [Act::Echo, Act::Tell] {
-            cuts::there(path, act);
-        }
-    }
+    ["/mcp", "/sse"].iter().for_each(|path| cuts::there(path, Act::Echo));
+}
+
+#[test]
+#[ignore = "takes half a minute; make soak runs it"]
+fn streams_from_a_remote_server_are_cut_at_every_byte() {
+    ["/mcp", "/sse"].iter().for_each(|path| cuts::there(path, Act::Tell));
+}
+
+/// All that can be broken at once, for `SOAK_SECONDS`.
+#[test]
+#[ignore = "takes an hour; make soak runs it"]
+fn everything_breaks_for_a_long_time() {
+    let seconds = std::env::var("SOAK_SECONDS").map_or(3600, |text| text.parse().expect("SOAK_SECONDS is a number"));
+    let plan = |sharing, number, kinds| Plan { lasts: Duration::from_secs(seconds), ..short(sharing, number, kinds) };
+    std::thread::scope(|scope| {
+        scope.spawn(|| serves(&plan(Sharing::Own, 11, ALL)));
+        scope.spawn(|| serves(&plan(Sharing::Shared, 12, ALL)));
+        scope.spawn(|| connects(&plan(Sharing::Own, 13, THERE)));
+    });
 }

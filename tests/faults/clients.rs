@@ -8,7 +8,7 @@ use super::ledger::{Fate, Ledger};
 use super::wire::{PATIENCE, Reply, Wire, events};
 use crate::support::proxy;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -75,6 +75,8 @@ pub struct Inbox {
     who: String,
     ledger: Arc<Ledger>,
     open: HashMap<u32, Call>,
+    /// Those that were answered by an error, and whose server may still tell how far it is.
+    failed: HashSet<u64>,
     newest: u32,
     results: u64,
 }
@@ -82,7 +84,14 @@ pub struct Inbox {
 impl Inbox {
     /// Nothing is open.
     pub fn new(who: &str, ledger: &Arc<Ledger>) -> Self {
-        Self { who: who.to_owned(), ledger: ledger.clone(), open: HashMap::new(), newest: 0, results: 0 }
+        Self {
+            who: who.to_owned(),
+            ledger: ledger.clone(),
+            open: HashMap::new(),
+            failed: HashSet::new(),
+            newest: 0,
+            results: 0,
+        }
     }
 
     /// Numbers the calls and waits for their answers.
@@ -104,7 +113,8 @@ impl Inbox {
         };
         if message["method"] == "notifications/progress" {
             let token = &message["params"]["progressToken"];
-            if !self.open.values().any(|call| *token == call.uid) || message["params"]["message"] != token.to_string() {
+            let is_ours = |uid: u64| self.failed.contains(&uid) || self.open.values().any(|call| call.uid == uid);
+            if !token.as_u64().is_some_and(is_ours) || message["params"]["message"] != token.to_string() {
                 self.ledger.foreign(&self.who, text);
             }
             return;
@@ -115,7 +125,10 @@ impl Inbox {
             return if known { self.ledger.double(&self.who, text) } else { self.ledger.foreign(&self.who, text) };
         };
         match message.get("error") {
-            Some(_) => self.ledger.fate(call.uid, Fate::Error),
+            Some(_) => {
+                self.failed.insert(call.uid);
+                self.ledger.fate(call.uid, Fate::Error);
+            }
             None if message["result"]["content"][0]["text"] == call.payload() => {
                 self.results += 1;
                 self.ledger.fate(call.uid, Fate::Result);

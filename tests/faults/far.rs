@@ -8,6 +8,7 @@ use super::ledger::Ledger;
 use super::run::{
     AT_ONCE, Plan, SETTLES, SLACK_KB, STOPS, call, cost, effects, judge, pause, server, settle, started_with,
 };
+use super::soak::watch;
 use crate::support::served::Served;
 use crate::support::{Process, descendants, kill, proxy, wait_until};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -125,7 +126,7 @@ pub fn connects(plan: &Plan) {
     thread::scope(|scope| {
         scope.spawn(|| call(&mut all, &target, &plan.seed));
         scope.spawn(|| target.suffer(plan.kinds, &mut plan.seed.branch(7), &ledger, pause(plan.sharing), &restart));
-        thread::sleep(plan.lasts);
+        watch(&format!("connect, {:?}", plan.sharing), &target.pids, plan.lasts, &ledger);
         target.over.store(true, Ordering::SeqCst);
     });
     all_are_served(&mut all, &ledger, "after");

@@ -5,6 +5,7 @@ use super::cutter::{self, Cutter};
 use super::inject::{Kind, Target, count, status_kb};
 use super::ledger::{Ledger, table};
 use super::seed::Seed;
+use super::soak::watch;
 use crate::support::http::Http;
 use crate::support::served::Served;
 use crate::support::{Folder, descendants, wait_until};
@@ -272,7 +273,7 @@ pub fn serves(plan: &Plan) {
     thread::scope(|scope| {
         scope.spawn(|| call(&mut clients(&address, &cutter, &ledger), &target, &plan.seed));
         scope.spawn(|| target.suffer(plan.kinds, &mut plan.seed.branch(7), &ledger, pause(plan.sharing), &|| {}));
-        thread::sleep(plan.lasts);
+        watch(&format!("serve, {:?}", plan.sharing), &target.pids, plan.lasts, &ledger);
         target.over.store(true, Ordering::SeqCst);
     });
     all_is_well(&mut clients(&address, &cutter, &ledger), &ledger, "after");
