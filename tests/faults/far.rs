@@ -3,14 +3,16 @@
 
 use super::clients::{Act, Client, Connect, Door, Sse, Streamable};
 use super::cutter::{self, Cutter};
-use super::inject::{Target, count, status_kb};
+use super::inject::{Target, as_nobody, count, status};
 use super::ledger::Ledger;
 use super::run::{
     AT_ONCE, Plan, SETTLES, SLACK_KB, STOPS, call, cost, effects, judge, pause, server, settle, started_with,
 };
 use super::soak::watch;
+use crate::support::namespace::behind;
 use crate::support::served::Served;
 use crate::support::{Process, descendants, kill, proxy, wait_until};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -81,14 +83,22 @@ fn all_are_served(clients: &mut [Box<dyn Client>], ledger: &Ledger, when: &str) 
     }
 }
 
+fn command(words: &[&str]) -> Command {
+    let mut command = proxy();
+    command.args(words);
+    command
+}
+
 /// Runs connect mode, and serve mode before a remote server.
 pub fn connects(plan: &Plan) {
     let remote = Remote::start(plan.sharing.options());
     let cutter = Cutter::before(&remote.address);
     let ledger = Arc::new(Ledger::default());
     let url = |path: &str| format!("http://{}{path}", cutter.address);
-    let connects = ["/mcp", "/sse", "/mcp"].map(|path| Connect::start(&url(path), &[], &ledger));
-    let mut front = Process::start(proxy().args(["--port", "0", "--session-idle", "1", &url("/mcp")]));
+    let nobody = as_nobody();
+    let start = |words: &[&str]| if nobody.is_empty() { command(words) } else { behind(&nobody, &command(words)) };
+    let connects = ["/mcp", "/sse", "/mcp"].map(|path| Connect::of(&mut start(&[&url(path)]), &ledger));
+    let mut front = Process::start(&mut start(&["--port", "0", "--session-idle", "1", &url("/mcp")]));
     let (address, front_pid) = (front.address(), front.id());
     let door = Door { address: address.clone(), cutter: None };
     let pids: Vec<u32> = connects.iter().map(Connect::id).collect();
@@ -107,7 +117,7 @@ pub fn connects(plan: &Plan) {
     let mut first = settle(front_pid, &address, &cost(front_pid, &address));
     first.descriptors += KEPT;
     let before: Vec<_> = pids.iter().map(|pid| has(*pid)).collect();
-    let memory = || pids.iter().chain([&front_pid]).map(|pid| status_kb(*pid, "RssAnon")).max().unwrap_or(0);
+    let memory = || pids.iter().chain([&front_pid]).map(|pid| status(*pid, "RssAnon")).max().unwrap_or(0);
     let before_kb = memory();
 
     let target = Target {

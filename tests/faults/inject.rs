@@ -42,7 +42,7 @@ pub enum Kind {
     Restarted,
     /// There are no more descriptors.
     Descriptors,
-    /// There is no more memory for threads.
+    /// There are no more threads, nor processes.
     Threads,
     /// The clock on the wall jumps.
     Clock,
@@ -64,7 +64,7 @@ impl Kind {
             Self::HalfOpen => "peer half open",
             Self::Restarted => "remote killed and restarted",
             Self::Descriptors => "no more descriptors",
-            Self::Threads => "no more memory for threads",
+            Self::Threads => "no more threads or processes",
             Self::Clock => "wall clock jumped",
         }
     }
@@ -126,8 +126,8 @@ impl Target {
                 restart();
                 true
             }
-            Kind::Descriptors => self.scarce("nofile", "fd", 1 + seed.below(3), a_while),
-            Kind::Threads => self.scarce("as", "", 0, a_while),
+            Kind::Descriptors => self.scarce("nofile", |pid| count(pid, "fd") + 2, a_while),
+            Kind::Threads => self.scarce("nproc", tasks_of_user, a_while),
             Kind::Clock => self.jump(seed),
         }
     }
@@ -147,11 +147,10 @@ impl Target {
         !self.cutter.disarm()
     }
 
-    /// Lets the processes have no more of something than they have, and a little, for a while.
-    fn scarce(&self, limit: &str, counted: &str, more: u64, a_while: Duration) -> bool {
+    /// Lets the processes have hardly more of something than they have, for a while.
+    fn scarce(&self, limit: &str, most: impl Fn(u32) -> u64, a_while: Duration) -> bool {
         for pid in &self.pids {
-            let has = if counted.is_empty() { address_space(*pid) } else { count(*pid, counted) };
-            prlimit(*pid, limit, &format!("{}:", has + more));
+            prlimit(*pid, limit, &format!("{}:", most(*pid)));
         }
         thread::sleep(a_while);
         self.relieve();
@@ -162,7 +161,7 @@ impl Target {
     fn relieve(&self) {
         for pid in &self.pids {
             prlimit(*pid, "nofile", "1024:");
-            prlimit(*pid, "as", "unlimited:");
+            prlimit(*pid, "nproc", "100000:");
         }
     }
 
@@ -187,14 +186,30 @@ pub fn count(pid: u32, what: &str) -> u64 {
     fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, |entries| entries.count() as u64)
 }
 
-/// A figure of `/proc/PID/status`, in kB.
-pub fn status_kb(pid: u32, name: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+/// A figure of `/proc/PID/status`, the first one where there are several.
+pub fn status(pid: u32, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-fn address_space(pid: u32) -> u64 {
-    // Less than one more stack, and enough for what messages need.
-    (status_kb(pid, "VmSize") << 10) + (200 << 10)
+/// How many threads the user of this process has, which is what the limit of processes counts.
+fn tasks_of_user(pid: u32) -> u64 {
+    let user = |pid: u32| status(pid, "Uid");
+    let ours = user(pid);
+    let all = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    all.filter(|pid| user(*pid) == ours).map(|pid| count(pid, "task")).sum()
+}
+
+/// The words before a program that is to run out of threads: root never does, so that it becomes somebody else, who may
+/// read and write what root may, and has nothing else running.
+pub fn as_nobody() -> Vec<String> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    if status(std::process::id(), "Uid") != 0 {
+        return Vec::new();
+    }
+    let user = 100_000 + std::process::id() % 10_000 * 100 + COUNT.fetch_add(1, Ordering::Relaxed);
+    let may = "+dac_override";
+    let words = ["setpriv", "--reuid", &user.to_string(), "--inh-caps", may, "--ambient-caps", may, "--"];
+    words.map(str::to_owned).to_vec()
 }

@@ -2,7 +2,7 @@
 
 use super::clients::{Act, Client, Door, Sse, Streamable};
 use super::cutter::{self, Cutter};
-use super::inject::{Kind, Target, count, status_kb};
+use super::inject::{Kind, Target, as_nobody, count, status};
 use super::ledger::{Ledger, table};
 use super::seed::Seed;
 use super::soak::watch;
@@ -100,6 +100,9 @@ fn free_port(seed: &mut Seed) -> u16 {
 fn start(plan: &Plan, folder: &Path) -> (Served, String, Option<PathBuf>) {
     let clock = plan.kinds.contains(&Kind::Clock).then(|| folder.join("clock"));
     let mut words = plan.log.words(folder);
+    if plan.kinds.contains(&Kind::Threads) {
+        words.extend(as_nobody());
+    }
     words.extend(clock.iter().flat_map(|clock| clock_words(folder, clock)));
     let port = free_port(&mut plan.seed.branch(9)).to_string();
     let level = if plan.log == Log::Read { "INFO" } else { "DEBUG" };
@@ -260,7 +263,7 @@ pub fn serves(plan: &Plan) {
     all_is_well(&mut clients(&address, &cutter, &ledger), &ledger, "before");
     wait_until("no session", SETTLES, || cost(pid, &address).sessions == 0);
     let first = settle(pid, &address, &cost(pid, &address));
-    let before_kb = status_kb(pid, "RssAnon");
+    let before_kb = status(pid, "RssAnon");
 
     let target = Target {
         pids: vec![pid],
@@ -281,7 +284,7 @@ pub fn serves(plan: &Plan) {
     if last.over(&first) > 0 {
         ledger.left(last.over(&first), format!("{last:?} is left instead of {first:?}"));
     }
-    let after_kb = status_kb(pid, "RssAnon");
+    let after_kb = status(pid, "RssAnon");
     ledger.memory(before_kb, after_kb);
     if after_kb > before_kb + SLACK_KB {
         ledger.wrong(format!("memory grew from {before_kb} kB to {after_kb} kB"));

@@ -1,6 +1,6 @@
 //! Watching processes for a long time: a line of figures now and then, and whether what they have stays flat.
 
-use super::inject::{count, status_kb};
+use super::inject::{count, status};
 use super::ledger::Ledger;
 use crate::support::descendants;
 use std::thread;
@@ -20,7 +20,7 @@ const FIGURES: [(&str, u64); 4] =
 fn look(pids: &[u32]) -> [u64; 4] {
     let sum = |figure: &dyn Fn(u32) -> u64| pids.iter().map(|pid| figure(*pid)).sum();
     [
-        sum(&|pid| status_kb(pid, "RssAnon")),
+        sum(&|pid| status(pid, "RssAnon")),
         sum(&|pid| count(pid, "fd")),
         sum(&|pid| count(pid, "task")),
         sum(&|pid| descendants(pid).len() as u64),
