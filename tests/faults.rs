@@ -139,13 +139,17 @@ fn connections_of_clients_are_cut_at_every_byte() {
 
 #[test]
 fn connections_to_a_remote_server_are_cut_at_every_byte() {
-    ["/mcp", "/sse"].iter().for_each(|path| cuts::there(path, Act::Echo));
+    for path in ["/mcp", "/sse"] {
+        cuts::there(path, Act::Echo);
+    }
 }
 
 #[test]
 #[ignore = "takes half a minute; make soak runs it"]
 fn streams_from_a_remote_server_are_cut_at_every_byte() {
-    ["/mcp", "/sse"].iter().for_each(|path| cuts::there(path, Act::Tell));
+    for path in ["/mcp", "/sse"] {
+        cuts::there(path, Act::Tell);
+    }
 }
 
 /// All that can be broken at once, for `SOAK_SECONDS`.

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const DOUBT: Duration = Duration::from_millis(500);
 
 /// How long connect may take to end, with what a busy machine may add.
-const ENDS: Duration = Duration::from_millis(3000);
+const ENDS: Duration = Duration::from_secs(3);
 
 /// What a call asks its server to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +114,8 @@ impl Inbox {
         if message["method"] == "notifications/progress" {
             let token = &message["params"]["progressToken"];
             let is_ours = |uid: u64| self.failed.contains(&uid) || self.open.values().any(|call| call.uid == uid);
-            if !token.as_u64().is_some_and(is_ours) || message["params"]["message"] != token.to_string() {
+            if !token.as_u64().is_some_and(is_ours) || message["params"]["message"].as_str() != Some(&token.to_string())
+            {
                 self.ledger.foreign(&self.who, text);
             }
             return;
@@ -305,7 +306,7 @@ impl Client for Streamable {
             thread::sleep(Duration::from_millis(20));
             return;
         }
-        if self.inbox.newest % 8 == 0 {
+        if self.inbox.newest.is_multiple_of(8) {
             self.wires.clear(); // now and then it comes over new connections
         }
         if self.wires.len() < acts.len() {
@@ -395,18 +396,11 @@ impl Sse {
         }
         let wire = self.post.as_mut()?;
         let _ = wire.send("POST", &endpoint, &[("Content-Type", "application/json")], message);
-        match wire.reply() {
-            Ok((reply, again)) => {
-                if !again {
-                    self.post = None;
-                }
-                Some(reply.status)
-            }
-            Err(_) => {
-                self.post = None;
-                None
-            }
+        let reply = wire.reply();
+        if !matches!(reply, Ok((_, true))) {
+            self.post = None;
         }
+        reply.ok().map(|(reply, _)| reply.status)
     }
 
     fn begin(&mut self) -> bool {
@@ -535,7 +529,9 @@ impl Client for Connect {
             return;
         }
         let calls = self.inbox.expect(acts);
-        calls.iter().for_each(|call| self.write(&call.message("")));
+        for call in &calls {
+            self.write(&call.message(""));
+        }
         let end = Instant::now() + PATIENCE;
         while !self.inbox.open.is_empty() {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {

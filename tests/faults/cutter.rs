@@ -99,11 +99,6 @@ impl Cutter {
         self.shared.cut.lock().unwrap().contains(&port)
     }
 
-    /// How many connections there are.
-    pub fn lines(&self) -> usize {
-        self.shared.lines.lock().unwrap().len()
-    }
-
     /// Cuts one of the connections.
     pub fn cut(&self, number: u64) -> bool {
         let Some(line) = self.shared.line(number) else { return false };
@@ -123,7 +118,9 @@ impl Cutter {
     /// Cuts all of them.
     pub fn cut_all(&self) {
         let lines = self.shared.lines.lock().unwrap().clone();
-        lines.iter().for_each(|line| self.shared.cut(line));
+        for line in &lines {
+            self.shared.cut(line);
+        }
     }
 }
 

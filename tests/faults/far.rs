@@ -52,7 +52,9 @@ impl Remote {
         let served = self.served.lock().unwrap().take().expect("it runs");
         let all = descendants(served.process.id());
         served.process.signal("KILL");
-        all.iter().for_each(|pid| kill("KILL", &pid.to_string()));
+        for pid in &all {
+            kill("KILL", &pid.to_string());
+        }
         wait_until("the end of its servers", SETTLES, || served.marked().is_empty());
         self.effects.lock().unwrap().push_str(&effects(served.folder()));
     }

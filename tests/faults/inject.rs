@@ -92,9 +92,10 @@ impl Target {
         // Each kind once, then as they come.
         let mut first: Vec<Kind> = kinds.to_vec();
         while !self.over.load(Ordering::SeqCst) {
-            let kind = match first.is_empty() {
-                true => *seed.pick(kinds).expect("there are kinds"),
-                false => first.swap_remove(usize::try_from(seed.below(first.len() as u64)).unwrap()),
+            let kind = if first.is_empty() {
+                *seed.pick(kinds).expect("there are kinds")
+            } else {
+                first.swap_remove(usize::try_from(seed.below(first.len() as u64)).unwrap())
             };
             if self.happen(kind, seed, restart) {
                 ledger.fault(kind.name());

@@ -23,7 +23,7 @@ pub enum Fate {
     Lost,
 }
 
-/// What of these is wrong whatever happens.
+/// How many complaints are kept word for word.
 const FEW: usize = 20;
 
 /// The books of one run.
@@ -41,7 +41,7 @@ struct State {
     wrong: Vec<String>,
 }
 
-/// The figures of one run or of several.
+/// The figures of one run.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Counts {
     /// Calls and beginnings of sessions that were sent.
@@ -70,31 +70,6 @@ pub struct Counts {
     pub memory_kb: (u64, u64),
     /// How long the longest stop took.
     pub longest_stop: Duration,
-}
-
-impl Counts {
-    /// These and those.
-    pub fn add(&mut self, other: &Self) {
-        for (sum, more) in [
-            (&mut self.sent, other.sent),
-            (&mut self.results, other.results),
-            (&mut self.errors, other.errors),
-            (&mut self.refused, other.refused),
-            (&mut self.cut, other.cut),
-            (&mut self.lost, other.lost),
-            (&mut self.foreign, other.foreign),
-            (&mut self.double, other.double),
-            (&mut self.twice, other.twice),
-            (&mut self.effects, other.effects),
-            (&mut self.leftovers, other.leftovers),
-        ] {
-            *sum += more;
-        }
-        self.longest_stop = self.longest_stop.max(other.longest_stop);
-        if other.memory_kb.1 > self.memory_kb.1 {
-            self.memory_kb = other.memory_kb;
-        }
-    }
 }
 
 impl Ledger {

@@ -80,11 +80,6 @@ impl Wire {
         self.reader.get_mut().write_all(text.as_bytes())
     }
 
-    /// Sends bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.reader.get_mut().write_all(bytes)
-    }
-
     /// Reads the head of an answer.
     pub fn head(&mut self) -> io::Result<Head> {
         let mut lines = Vec::new();
@@ -166,7 +161,7 @@ pub fn events(text: &str) -> Vec<(String, String)> {
     let text = text.replace("\r\n", "\n");
     let whole = &text[..text.rfind("\n\n").map_or(0, |at| at + 2)];
     let field = |event: &str, name: &str| {
-        let values = event.lines().filter_map(|line| line.strip_prefix(name)).map(|value| value.trim_start());
+        let values = event.lines().filter_map(|line| line.strip_prefix(name)).map(str::trim_start);
         values.map(str::to_owned).reduce(|all, next| all + "\n" + &next)
     };
     let pair = |event: &str| Some((field(event, "event:").unwrap_or_default(), field(event, "data:")?));
