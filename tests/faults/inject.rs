@@ -162,7 +162,7 @@ impl Target {
     fn relieve(&self) {
         for pid in &self.pids {
             prlimit(*pid, "nofile", "1024:");
-            prlimit(*pid, "nproc", "100000:");
+            prlimit(*pid, "nproc", &format!("{}:", most_processes(*pid)));
         }
     }
 
@@ -192,6 +192,13 @@ pub fn status(pid: u32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// What the soft limit may be set to.
+fn most_processes(pid: u32) -> String {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max processes"));
+    line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or("unlimited").to_owned()
 }
 
 /// How many threads the user of this process has, which is what the limit of processes counts.
