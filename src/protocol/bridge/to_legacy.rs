@@ -14,8 +14,9 @@
 //!                          │    └ the server answers ─┴──▶ parked, answered ──the repeat──▶ its client
 //!                          └ too old, or another request has its handle ──▶ a ghost
 //!
-//!   a question:  held ──the next call that may be asked──▶ with a parked call ──its answer in a repeat──▶ the server
-//!                  └ too old, or its call is given up ──▶ an error to the server ◀┘
+//!   a question:  with a call, parked ──its answer in a repeat──▶ the server
+//!                  ▲        └ too old, or its call is given up ──▶ an error to the server
+//!                  └──the next call that may be asked── held, where all keys are one client's ──too old──▶ an error
 //!
 //!   a listen:    subscribing ──the server's answers──▶ acknowledged ──finish──▶ its result
 //! ```
@@ -24,8 +25,10 @@
 //! what it may expect of a result is put in. A question of the server becomes the `input_required` that its call is
 //! answered with; the repeat of the call brings the answer and goes on waiting for the one call that the server has
 //! got. Whose a question is: the call on whose stream it came; else the only call that can be parked and that the
-//! server works on, parked ones and ghosts included; with [`Settings::one_client`] the newest. If there is none, it is
-//! held and asked before the next such call is sent. Else the server gets an error. A log message is for the request on
+//! server works on, parked ones and ghosts included; with [`Settings::one_client`] the newest, and if there is none, it is
+//! held and asked before the next such call is sent. Else the server gets an error. Requests that cannot be parked, such
+//! as lists, do not count: the modern era cannot ask their clients anything, and a server that asks while it works on
+//! one, which none is known to do, asks the one whose call is open. A log message is for the request on
 //! whose stream it came; else for the only one that wants any; it is dropped below the level of that one.
 //!
 //! Always: every request that was taken is answered once, unless its client cancelled it or left; nobody gets a message

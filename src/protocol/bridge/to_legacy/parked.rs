@@ -221,16 +221,9 @@ impl ToLegacy {
     pub(super) fn expire(&mut self, out: &mut Vec<Action>) -> Option<Duration> {
         let (now, age) = (self.now, self.settings.parked_age);
         let is_old = |since: Duration| since.saturating_add(age) <= now;
-        let since = |number: &u64| match self.calls.get(number)?.holder {
-            Holder::Parked { since, .. } => Some(since),
-            Holder::Client { .. } => None,
-        };
-        let old = self.parked.values().copied().filter(|number| since(number).is_some_and(is_old));
-        let next = self.parked.values().filter_map(since).filter(|since| !is_old(*since));
-        let next = next.chain(self.held.values().map(|question| question.since).filter(|since| !is_old(*since)));
-        let (old, next) = (old.collect::<Vec<_>>(), next.min());
+        let old = self.parked.values().filter(|number| self.parked_since(**number).is_some_and(is_old));
         let why = "its client did not answer in time";
-        for number in old {
+        for number in old.copied().collect::<Vec<_>>() {
             self.give_up(number, cancelled(number, why), why, out);
         }
         for (_, question) in self.held.extract_if(.., |_, question| is_old(question.since)) {
@@ -238,7 +231,16 @@ impl ToLegacy {
             out.push(Action::ToServer(Message::error(Some(&question.id), INTERNAL_ERROR, why)));
         }
         let gathered = self.ask_gathered(out);
-        next.map(|since| since.saturating_add(age)).into_iter().chain(gathered).min()
+        let parked = self.parked.values().filter_map(|number| self.parked_since(*number)); // those of just now, too
+        let oldest = parked.chain(self.held.values().map(|question| question.since)).min();
+        oldest.map(|since| since.saturating_add(age)).into_iter().chain(gathered).min()
+    }
+
+    fn parked_since(&self, number: u64) -> Option<Duration> {
+        match self.calls.get(&number)?.holder {
+            Holder::Parked { since, .. } => Some(since),
+            Holder::Client { .. } => None,
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the server asks: whose it is, and what becomes of it.
 //!
-//! Always: a question whose call cannot be told is nobody's, and the server hears so.
+//! Always: a question whose call cannot be told is nobody's, and the server hears so. A modern client can be asked only in
+//! answer to a call of its own (2026-07-28, `basic/patterns/mrtr`), so one that comes while no call is open could be put
+//! only to whoever calls next, and the server would take those roots for everybody's: it is refused, unless all keys are
+//! one client's.
 
 use super::super::super::hub::Action;
 use super::super::super::member;
@@ -11,6 +14,7 @@ use super::from_client::{Request, new_call};
 use super::{LINK_FACTOR, Question, ToLegacy, can_be_parked, whole};
 use std::collections::BTreeMap;
 
+const NOBODY: &str = "clients can be asked only while a call of theirs is open, and several may use this server";
 const UNCLEAR: &str = "several clients share this server, and nobody can tell which of them is asked";
 const TOO_MANY: &str = "too many questions wait for clients already";
 
@@ -18,7 +22,7 @@ const TOO_MANY: &str = "too many questions wait for clients already";
 enum Whose {
     /// This call's.
     Call(u64),
-    /// No call's, so that the next one may be asked.
+    /// No call's: our only client's, with its next one.
     Any,
     /// Nobody's, for this reason.
     Nobody(&'static str),
@@ -40,15 +44,15 @@ impl ToLegacy {
         let whose = self.whose(message);
         let call = if let Whose::Call(number) = whose { self.calls.get(&number) } else { None };
         let capabilities = call.map_or(&*self.settings.capabilities, |call| &call.capabilities);
-        if let Whose::Nobody(why) = whose {
-            out.push(error((INTERNAL_ERROR, why)));
-        } else if let Some((code, why)) = lacks(capabilities, method, message.params().unwrap_or_default()) {
+        if let Some((code, why)) = lacks(capabilities, method, message.params().unwrap_or_default()) {
             out.push(error((code, &why)));
             if let Whose::Call(number) = whose
                 && let Some(call) = self.calls.get_mut(&number)
             {
                 call.lacked = Some(required(method, message.params().unwrap_or_default()).into());
             }
+        } else if let Whose::Nobody(why) = whose {
+            out.push(error((INTERNAL_ERROR, why)));
         } else if !self.has_room(method.len() + message.params().map_or(0, str::len)) {
             out.push(error((INTERNAL_ERROR, TOO_MANY)));
         } else if let Whose::Call(number) = whose {
@@ -82,7 +86,8 @@ impl ToLegacy {
         match newest {
             Some((number, _)) if self.settings.one_client => Whose::Call(*number),
             Some((number, _)) if !is_haunted && asking.count() == 1 => Whose::Call(*number),
-            None if !is_haunted => Whose::Any,
+            None if !is_haunted && self.settings.one_client => Whose::Any,
+            None if !is_haunted => Whose::Nobody(NOBODY),
             None => Whose::Nobody("nobody waits for the request that this may be about any more"),
             Some(_) => Whose::Nobody(UNCLEAR),
         }

@@ -159,8 +159,27 @@ fn an_answer_that_comes_early_is_kept_for_the_repeat() {
 }
 
 #[test]
+fn what_is_asked_while_no_call_is_open_is_nobodys_where_there_are_several_clients() {
+    let nobody = r#"{"code":-32603,"message":"clients can be asked only while a call of theirs is open, and several may use this server"}"#;
+    check(&format!(
+        r#"
+        S: {{"id":1,"method":"roots/list"}}
+        -> S: {{"id":1,"error":{nobody}}}
+        1: {{"id":1,"method":"tools/list","params":{{$ALL}}}}
+        -> S: {{"id":2,"method":"tools/list","params":{{}}}}
+        S: {{"id":2,"method":"roots/list"}}
+        -> S: {{"id":2,"error":{nobody}}}
+        2: {{"id":2,"method":"tools/call","params":{{"name":"x",$ALL}}}}
+        -> S: {{"id":3,"method":"tools/call","params":{{"name":"x"}}}}
+        S: {{"id":3,"method":"roots/list"}}
+        -> 2: {{"id":2,"result":{{"resultType":"input_required","inputRequests":{{"q4":{{"method":"roots/list"}}}},"requestState":"TICKET 5",$INFO}}}}
+        "#
+    ));
+}
+
+#[test]
 fn what_is_asked_when_nobody_is_there_is_asked_first() {
-    check(
+    check_one_client(
         r#"
         S: {"id":1,"method":"roots/list"}
         S: {"id":2,"method":"sampling/createMessage","params":{}}
@@ -180,7 +199,7 @@ fn what_is_asked_when_nobody_is_there_is_asked_first() {
         -> 1: {"id":4,"result":7}
         "#,
     );
-    check(
+    check_one_client(
         r#"
         tick 1
         S: {"id":1,"method":"roots/list"}
@@ -437,6 +456,14 @@ fn questions_that_are_asked_at_once_come_in_one_round() {
         -> 1: {"id":2,"result":{"resultType":"complete",$INFO}}
         "#,
     );
+    // When a call that was parked just now is too old is known at once: nothing else may happen until then.
+    let (mut hub, mut out) = (gathering(), Vec::new());
+    let call = r#"1: {"id":1,"method":"tools/call","params":{"name":"x",$ALL}}"#;
+    let call = spelled_out(&hub, call);
+    do_step(&mut hub, &call, &mut out);
+    do_step(&mut hub, r#"S: {"id":"a","method":"roots/list"}"#, &mut out);
+    assert_eq!(hub.tick(Duration::from_secs(1), &mut out), Some(Duration::from_secs(2)));
+    assert_eq!(hub.tick(Duration::from_secs(2), &mut out), Some(Duration::from_secs(62)));
     // An answer, or the client's end, comes before they are asked.
     play(
         &mut gathering(),
