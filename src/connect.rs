@@ -25,6 +25,7 @@ use crate::protocol::era::Protocol;
 use crate::restrict::{self, Needs, Wish};
 use crate::system::{self, Signal, Signals};
 use crate::upstream::http::{Client, Remote};
+use crate::upstream::remote::Inputs;
 use relay::Relay;
 use std::io;
 use std::os::fd::AsFd;
@@ -47,6 +48,8 @@ pub struct Options {
     pub open_requests: usize,
     /// Which revisions the client may speak.
     pub client_protocol: Protocol,
+    /// What may wait for the client's input.
+    pub inputs: Inputs,
     /// What is given up after the start.
     pub restrict: Wish,
 }
@@ -81,8 +84,9 @@ pub fn run(options: Options) -> Result<u8, Error> {
     let input = Input::stdin(limit_bytes).map_err(|e| failed("read stdin", &e))?;
     let output = Output::stdout().map_err(|e| failed("write to stdout", &e))?;
     let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(|e| failed("read stdin", &e))?;
-    let (open_requests, protocol) = (options.open_requests, options.client_protocol);
-    let (relay, wakes) = Relay::new(client, open_requests, protocol, stdin, output, sender.clone());
+    let may =
+        relay::May { open_requests: options.open_requests, protocol: options.client_protocol, inputs: options.inputs };
+    let (relay, wakes) = Relay::new(client, may, stdin, output, sender.clone());
     let server = {
         let (relay, sender) = (relay.clone(), sender.clone());
         let connecting = move || {
@@ -127,7 +131,7 @@ fn last_answers(relay: &Relay, first: Happening, happenings: &Receiver<Happening
     let mut next = first;
     loop {
         match next {
-            Happening::EndOfInput if relay.input_ended() == 0 => return Happening::Answered,
+            Happening::EndOfInput if relay.input_ended() => return Happening::Answered,
             Happening::EndOfInput | Happening::HungUp => {}
             other => return other,
         }
@@ -169,6 +173,7 @@ fn stop(
             Err(_) => return 0, // a client that does not read keeps a writer for ever
         }
     }
+    relay.wait_for_writers(until); // the threads of the client may be at it
     let _ = server.join();
     if let Ok(last) = last {
         let _ = last.join();

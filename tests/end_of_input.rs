@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use support::client::{INITIALIZED, initialize, request};
 use support::namespace::in_own_network;
+use support::remote::{ACCEPTED, Remote};
 use support::served::{Served, group};
 use support::{Process, SOON, program, proxy, wait_until};
 
@@ -239,6 +240,32 @@ fn what_was_asked_before_the_end_of_input_is_answered() {
     for answer in process.lines(3) {
         assert!(String::from_utf8_lossy(&answer).contains("\"result\""), "{}", process.report());
     }
+}
+
+#[test]
+fn what_has_arrived_is_written_to_a_client_that_reads_late() {
+    // The answer is here when the input ends, but longer than a pipe: it cannot be written before somebody reads.
+    let remote = Remote::start(|request, connection| {
+        if request.line.starts_with("GET ") {
+            return connection.stream("event: endpoint\ndata: /messages/\n\n");
+        }
+        connection.write(ACCEPTED);
+        let long = "x".repeat(1_000_000);
+        connection.event(format!("data: {{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{{\"x\":\"{long}\"}}}}\n\n"));
+    });
+    let mut command = proxy();
+    command.arg(remote.url("/sse")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    writeln!(stdin, "{}", initialize(1)).unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut text = vec![0; 1000];
+    stdout.read_exact(&mut text).unwrap();
+    drop(stdin);
+    thread::sleep(Duration::from_millis(400)); // longer than the end of the proxy itself may take
+    stdout.read_to_end(&mut text).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(text.ends_with(b"\"}}\n"), "only {} bytes came", text.len());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use mcp_proxy::protocol::era::Protocol;
 use mcp_proxy::protocol::message::Message;
 use mcp_proxy::upstream::auth::Auth;
 use mcp_proxy::upstream::http::{Client as Target, Remote as Address, Transport, Verify};
-use mcp_proxy::upstream::remote::{self, Crossing};
+use mcp_proxy::upstream::remote::{self, Crossing, Inputs};
 use mcp_proxy::upstream::{Event, Sender};
 use serde_json::{Value, json as value};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +22,8 @@ use support::streamable::{Client, EVENTS, INITIALIZED, TAKEN, json, message, res
 use support::{Process, SOON, proxy, wait_until};
 
 const BEGIN: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"old","version":"1"}}}"#;
+
+const ALLOWED: Crossing = Crossing::Allowed(Inputs { most: 10, bytes: 1 << 20, age: Duration::from_mins(1) });
 
 fn ask(id: u32, method: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{"name":"x","arguments":{{}}}}}}"#)
@@ -268,7 +270,7 @@ fn what_was_found_is_remembered() {
     let remote = Remote::start(behave_legacy);
     let server = target(&remote.url("/mcp"), Protocol::Auto);
     for _ in 0..2 {
-        let link = Linked::to(&server, Crossing::Allowed);
+        let link = Linked::to(&server, ALLOWED);
         link.send(&modern(1, "tools/call", r#","name":"x""#));
         assert_eq!(link.answer(1)["result"]["content"][0]["text"], "hi");
         link.end();
@@ -375,7 +377,7 @@ fn what_the_user_says_is_not_found_out() {
     link.end();
     assert_eq!(methods(&new), ["server/discover"]);
     // A modern client of what is said to be legacy.
-    for (crossing, wanted) in [(Crossing::Refused, vec![]), (Crossing::Allowed, vec!["initialize"])] {
+    for (crossing, wanted) in [(Crossing::Refused, vec![]), (ALLOWED, vec!["initialize"])] {
         let before = legacy.requests().len();
         let link = Linked::to(&target(&legacy.url("/mcp"), Protocol::Legacy), crossing);
         link.send(&modern(1, "tools/call", r#","name":"x""#));
@@ -389,7 +391,7 @@ fn what_the_user_says_is_not_found_out() {
     link.send(BEGIN);
     assert_eq!(link.answer(0)["error"]["code"], -32022);
     link.end();
-    let link = Linked::to(&target(&legacy.url("/mcp"), Protocol::Modern), Crossing::Allowed);
+    let link = Linked::to(&target(&legacy.url("/mcp"), Protocol::Modern), ALLOWED);
     link.send(&modern(1, "tools/call", r#","name":"x""#));
     assert_eq!(link.answer(1)["error"]["code"], -32600);
     link.end();
@@ -483,5 +485,27 @@ fn a_server_that_speaks_nothing_is_explained_to_a_modern_client() {
         assert!(why.contains("speaks neither Streamable HTTP") && why.contains("is the path right?"), "{why}");
         assert_eq!(methods(&remote)[before..], ["server/discover", "initialize", "GET /mcp"], "nothing is believed");
     }
+    client.end();
+}
+
+#[test]
+fn what_may_wait_for_the_input_of_our_client_is_an_option() {
+    let remote = Remote::start(|request, connection| match &*method(request) {
+        "tools/call" if request.header("mcp-session-id") == "s" => {
+            let id = &message(request)["id"];
+            let question = format!(
+                r#"{{"jsonrpc":"2.0","id":"q-{id}","method":"elicitation/create","params":{{"message":"?","requestedSchema":{{}}}}}}"#
+            );
+            connection.write(format!("{EVENTS}data: {question}\n\n"));
+        }
+        _ => behave_legacy(request, connection),
+    });
+    let options = ["--debug", "--max-inputs", "1"];
+    let mut client = Client(Process::start(proxy().args(options).arg(remote.url("/mcp"))));
+    client.send(&modern(1, "tools/call", r#","name":"x""#));
+    assert_eq!(client.line(1)["result"]["resultType"], "input_required");
+    client.send(&modern(2, "tools/call", r#","name":"x""#));
+    let refusal = || remote.posts().into_iter().find(|post| post.contains("too many calls wait"));
+    wait_until("the refusal of the second question", SOON, || refusal().is_some());
     client.end();
 }

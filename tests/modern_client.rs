@@ -141,7 +141,9 @@ fn a_listen_stays_open_and_holds_nobody_at_the_end() {
     let begun = Instant::now();
     assert_eq!(client.end(), 4);
     assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
-    assert_eq!(client.line(4)["id"], 1, "it is answered like all that is open");
+    let end = client.line(4);
+    assert_eq!((&end["id"], &end["result"]["resultType"]), (&1.into(), &"complete".into()), "it ends well: {end}");
+    assert_eq!(end["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1, "{end}");
 }
 
 #[test]

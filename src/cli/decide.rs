@@ -11,6 +11,7 @@ use crate::config::{Defaults, Environment, File, Server, Target, is_url};
 use crate::error::Error;
 use crate::upstream::child::Command;
 use crate::upstream::http::{Remote, Verify};
+use crate::upstream::remote::Inputs;
 use crate::{connect, log, serve};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -58,6 +59,7 @@ pub(super) fn decide(
                     remote,
                     open_requests: draft.open_requests,
                     client_protocol: draft.client_protocol,
+                    inputs: Inputs { most: draft.inputs, bytes: draft.input_bytes, age: draft.input_timeout },
                     restrict: draft.restrict,
                 }));
             }

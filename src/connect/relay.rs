@@ -15,6 +15,7 @@ use crate::protocol::reconnect::Reconnect;
 use crate::protocol::retry::Retry;
 use crate::protocol::session::{Session, StreamId};
 use crate::upstream::http::Client;
+use crate::upstream::remote::Inputs;
 use crate::upstream::{self, Undelivered, remote};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -27,6 +28,17 @@ const STDOUT: StreamId = StreamId(0);
 /// The delay before the first attempt to connect again, and the longest one.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// What the client may do.
+#[derive(Debug, Clone, Copy)]
+pub struct May {
+    /// Requests that may be unanswered at the same time.
+    pub open_requests: usize,
+    /// Which revisions it may speak.
+    pub protocol: Protocol,
+    /// What may wait for its input.
+    pub inputs: Inputs,
+}
+
 /// The client, the server, and the state between them.
 pub struct Relay {
     client: Arc<Client>,
@@ -35,10 +47,10 @@ pub struct Relay {
     reading: Mutex<Reading>,
     /// A thread that follows is to read stdin on.
     follow: Condvar,
+    /// Everything is written.
+    written: Condvar,
     most_threads: usize,
-    open_requests: usize,
-    /// Which revisions the client may speak.
-    protocol: Protocol,
+    may: May,
     happenings: Sender<Happening>,
     wake: Sender<()>,
     /// Our stdin, to be watched.
@@ -59,6 +71,8 @@ struct State {
     turn_is_request: bool,
     /// The failure that was logged last, so that it is logged once.
     failure: Option<String>,
+    /// Messages that are the client's, and not written yet.
+    unwritten: usize,
     input_ended: bool,
     stopping: bool,
 }
@@ -85,14 +99,13 @@ impl Relay {
     /// A relay that is not connected yet, and what wakes [`Relay::keep_connected`].
     pub fn new(
         client: Client,
-        open_requests: usize,
-        protocol: Protocol,
+        may: May,
         stdin: OwnedFd,
         output: Output,
         happenings: Sender<Happening>,
     ) -> (Arc<Self>, Receiver<()>) {
         let (wake, wakes) = mpsc::channel();
-        let mut session = Session::new(open_requests, 0); // nothing waits: stdout is always there
+        let mut session = Session::new(may.open_requests, 0); // nothing waits: stdout is always there
         session.open_general(STDOUT);
         let state = State {
             session,
@@ -103,21 +116,22 @@ impl Relay {
             turn: None,
             turn_is_request: false,
             failure: None,
+            unwritten: 0,
             input_ended: false,
             stopping: false,
         };
         let (client, state, reading) = (Arc::new(client), Mutex::new(state), Mutex::default());
         let stdin = Arc::new(stdin);
-        let (follow, most_threads) = (Condvar::new(), open_requests.saturating_add(from_client::SPARE));
+        let (follow, most_threads) = (Condvar::new(), may.open_requests.saturating_add(from_client::SPARE));
         let relay = Self {
             client,
             output,
             state,
             reading,
             follow,
+            written: Condvar::new(),
             most_threads,
-            open_requests,
-            protocol,
+            may,
             happenings,
             wake,
             stdin,
@@ -131,7 +145,7 @@ impl Relay {
         let why = reason(undelivered);
         let (answer, stopping) = {
             let mut state = self.state();
-            (state.session.undelivered(message, &why), state.stopping)
+            (state.undelivered(message, &why), state.stopping)
         };
         if !stopping {
             log::warning(format_args!("a message of the client was not delivered: {why}"));
@@ -139,11 +153,23 @@ impl Relay {
         self.tell(answer.as_slice());
     }
 
-    /// The client sends nothing any more; says how many of its requests may still be answered by themselves.
-    pub fn input_ended(&self) -> usize {
+    /// The client sends nothing any more; says whether all that may be answered by itself is, and written.
+    pub fn input_ended(&self) -> bool {
         let mut state = self.state();
         state.input_ended = true;
-        state.session.owed()
+        state.is_done()
+    }
+
+    /// Waits until all that is the client's is written, but not longer than until then.
+    pub fn wait_for_writers(&self, until: Instant) {
+        let mut state = self.state();
+        while state.unwritten > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            (state, _) = self.written.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Ends the link and answers all that is open.
@@ -151,7 +177,8 @@ impl Relay {
         let (answers, attempt) = {
             let mut state = self.state();
             state.stopping = true;
-            (lose(&mut state.session, why), state.attempt.take())
+            let answers = state.session.finish(why);
+            (state.answers(answers), state.attempt.take())
         };
         if let Some(attempt) = attempt {
             attempt.stop(why);
@@ -160,7 +187,13 @@ impl Relay {
         self.tell(&answers);
     }
 
-    /// Writes to the client.
+    /// Writes to the client what nobody has counted yet.
+    fn say(&self, message: Message) {
+        self.state().unwritten += 1;
+        self.tell(&[message]);
+    }
+
+    /// Writes to the client what is its, and counted.
     fn tell(&self, messages: &[Message]) {
         if messages.is_empty() {
             return;
@@ -169,8 +202,12 @@ impl Relay {
             log::debug(format_args!("cannot write to stdout: {error}"));
             let _ = self.happenings.send(Happening::ClientGone);
         }
-        let state = self.state();
-        if state.input_ended && state.session.owed() == 0 {
+        let mut state = self.state();
+        state.unwritten -= messages.len();
+        if state.unwritten == 0 {
+            self.written.notify_all();
+        }
+        if state.input_ended && state.is_done() {
             let _ = self.happenings.send(Happening::Answered);
         }
     }
@@ -188,9 +225,27 @@ impl Relay {
     }
 }
 
-/// The answers to all that is open.
-fn lose(session: &mut Session, why: &str) -> Vec<Message> {
-    session.lose(why).into_iter().map(|(_, answer)| answer).collect()
+impl State {
+    /// Whether the client has all that it may still expect.
+    fn is_done(&self) -> bool {
+        self.session.owed() == 0 && self.unwritten == 0
+    }
+
+    /// The answers to all that is open, which are counted from now on.
+    fn lose(&mut self, why: &str) -> Vec<Message> {
+        let answers = self.session.lose(why);
+        self.answers(answers)
+    }
+
+    /// The same for one message that did not reach the server.
+    fn undelivered(&mut self, message: &Message, why: &str) -> Option<Message> {
+        self.session.undelivered(message, why).inspect(|_| self.unwritten += 1)
+    }
+
+    fn answers(&mut self, answers: Vec<(StreamId, Message)>) -> Vec<Message> {
+        self.unwritten += answers.len();
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
 }
 
 fn reason(undelivered: Undelivered) -> String {

@@ -7,7 +7,7 @@ pub mod params;
 pub mod share;
 
 use super::member;
-use super::message::{METHOD_NOT_FOUND, Message};
+use super::message::{Id, METHOD_NOT_FOUND, Message};
 
 /// The first modern revision, and the latest that we know.
 pub const REVISION: &str = "2026-07-28";
@@ -21,6 +21,13 @@ pub const UNSUPPORTED_VERSION: i32 = -32022;
 /// Methods that only legacy revisions have (changelog of 2026-07-28).
 pub const LEGACY_ONLY: [&str; 5] =
     ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
+
+/// The result that ends a `subscriptions/listen` well (`basic/patterns/subscriptions`, "Graceful Closure").
+#[must_use]
+pub fn graceful(listen: &Id) -> Message {
+    let (name, id) = (meta::SUBSCRIPTION_ID, listen.as_json());
+    Message::result(listen, &format!(r#"{{"resultType":"complete","_meta":{{"{name}":{id}}}}}"#))
+}
 
 /// Whether this request of our modern revision has a method that there is no more. What a later one has is not known.
 ///

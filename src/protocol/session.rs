@@ -12,14 +12,15 @@
 //! question of the server to where it was asked. Everything else: if exactly one request is open, its stream; else
 //! the general one; else that of the newest open request; else it waits until there is a general one.
 //!
-//! Always: a request that was let pass is answered once, by the server or by [`Session::lose`]; a message goes to
-//! one stream that is there, or to nobody; nothing here grows beyond `limit` entries.
+//! Always: a request that was let pass is answered once, by the server or by [`Session::lose`] or [`Session::finish`];
+//! a message goes to one stream that is there, or to nobody; nothing here grows beyond `limit` entries.
 
 mod hold;
 #[cfg(test)]
 mod tests;
 
 use super::message::{INTERNAL_ERROR, Id, Kind, Message};
+use super::modern::graceful;
 use hold::Hold;
 
 /// One open HTTP response that carries, or may come to carry, events; it outlives its connection if it can be
@@ -262,11 +263,21 @@ impl Session {
     /// order of the requests. What the server asked is forgotten, so that an answer to it does not reach the
     /// server's successor.
     pub fn lose(&mut self, why: &str) -> Vec<(StreamId, Message)> {
+        self.answer_all(|request| Message::error(Some(&request.id), INTERNAL_ERROR, why))
+    }
+
+    /// This side ends, for this reason: the same, but a `subscriptions/listen` ends well.
+    pub fn finish(&mut self, why: &str) -> Vec<(StreamId, Message)> {
+        let error = |request: &Request| Message::error(Some(&request.id), INTERNAL_ERROR, why);
+        self.answer_all(|request| if request.lasts { graceful(&request.id) } else { error(request) })
+    }
+
+    fn answer_all(&mut self, answer: impl Fn(&Request) -> Message) -> Vec<(StreamId, Message)> {
         self.cancelled.clear();
         self.asked.clear();
         self.hold.remove_questions();
         let there = self.open.drain(..).filter(|request| !request.closed);
-        there.map(|request| (request.stream, Message::error(Some(&request.id), INTERNAL_ERROR, why))).collect()
+        there.map(|request| (request.stream, answer(&request))).collect()
     }
 
     /// How many requests of the client are unanswered.

@@ -18,7 +18,7 @@ use crate::log;
 use crate::protocol::bridge::to_modern::Crossed;
 use crate::protocol::era::{Era, Way};
 use crate::protocol::message::Message;
-pub use machine::Machine;
+pub use machine::{Inputs, Machine};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};

@@ -18,6 +18,7 @@ mod eras;
 mod finder;
 
 use super::bridge::Bridge;
+pub use super::bridge::Inputs;
 use super::crew::{self, Crew};
 use super::http::{Client, Transport};
 use super::streamable::{End, Failure, Posts, Streamable};
@@ -35,8 +36,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 /// bridged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crossing {
-    /// It is bridged: all that is sent over the link is one client's.
-    Allowed,
+    /// It is bridged: all that is sent over the link is one client's. This may wait for its input.
+    Allowed(Inputs),
     /// What it sends is answered with an error, so that whoever uses the link can do something about it.
     Refused,
 }

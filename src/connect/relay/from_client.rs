@@ -52,7 +52,7 @@ impl Relay {
                 }
                 Received::Invalid(invalid) => {
                     log::warning(format_args!("the client sent no message: {invalid}"));
-                    self.tell(&[Message::error(None, invalid.code, &invalid.reason)]);
+                    self.say(Message::error(None, invalid.code, &invalid.reason));
                 }
                 Received::Message(message) => {
                     let Some((sender, message)) = self.take(message) else { continue };
@@ -149,8 +149,8 @@ impl Relay {
 
     /// Decides what becomes of a message of the client; gives it back if it is to be sent now.
     fn take(&self, message: Message) -> Option<(Arc<dyn upstream::Sender>, Message)> {
-        if let Some(refusal) = era::refused_client(self.protocol, &message) {
-            self.tell(&[refusal]);
+        if let Some(refusal) = era::refused_client(self.may.protocol, &message) {
+            self.say(refusal);
             return None;
         }
         let mut state = self.state();
@@ -158,11 +158,14 @@ impl Relay {
             let Kind::Request { id, .. } = message.kind() else { return None };
             let refusal = Message::error(Some(id), INTERNAL_ERROR, "the proxy is stopping");
             drop(state);
-            self.tell(&[refusal]);
+            self.say(refusal);
             return None;
         }
         let (answer, dropped) = match state.session.from_client(&message, STDOUT) {
-            FromClient::Answer(answer) => (Some(answer), None),
+            FromClient::Answer(answer) => {
+                state.unwritten += 1;
+                (Some(answer), None)
+            }
             FromClient::Drop(why) => (None, Some(why)),
             FromClient::Forward { .. } => match state.reconnect.client(message, Instant::now()) {
                 ToServer::Send(message) => return state.sender.clone().map(|sender| (sender, message)),
@@ -171,7 +174,7 @@ impl Relay {
                     (None, None)
                 }
                 ToServer::Drop => (None, Some("there is no connection to the server")),
-                ToServer::Refuse(message, why) => (state.session.undelivered(&message, &why), None),
+                ToServer::Refuse(message, why) => (state.undelivered(&message, &why), None),
             },
         };
         drop(state);

@@ -1,6 +1,6 @@
 //! From the server to stdout: connects, hands on what comes, and connects again.
 
-use super::{Relay, State, lose, reason};
+use super::{Relay, State, reason};
 use crate::log;
 use crate::protocol::message::{Kind, Message};
 use crate::protocol::reconnect::{self, Attempt, Next};
@@ -55,8 +55,8 @@ impl Relay {
             Arc::new(deliver),
             Arc::new(beside),
             Arc::new(failed),
-            self.open_requests,
-            Crossing::Allowed, // our one client
+            self.may.open_requests,
+            Crossing::Allowed(self.may.inputs), // our one client
         );
         {
             let mut state = self.state();
@@ -228,6 +228,7 @@ impl Relay {
             reconnect::FromServer::Relay => {}
         }
         let decision = state.session.from_server(&message);
+        state.unwritten += usize::from(matches!(decision, FromServer::Deliver { .. }));
         drop(state);
         match decision {
             FromServer::Deliver { .. } => Arrived::ForClient(message),
@@ -254,7 +255,7 @@ impl Relay {
             }
             let told = state.failure.as_deref() == Some(why);
             state.failure = Some(why.to_owned());
-            (lose(&mut state.session, &if connected { format!("not answered: {why}") } else { why.to_owned() }), told)
+            (state.lose(&if connected { format!("not answered: {why}") } else { why.to_owned() }), told)
         };
         match (connected, told) {
             (true, _) => log::warning(format_args!("the connection is lost: {why}")),

@@ -21,7 +21,9 @@
 //! - an answer, progress: to the one who made the request;
 //! - what names a subscription: to the one who listens;
 //! - what came on the stream of an answer: to the one who made the request;
-//! - a log message that came otherwise: to the only client with requests open that asked for log messages;
+//! - a log message that came otherwise: to the only client with requests open that asked for log messages; while several
+//!   have such requests open, to nobody. It belongs on the stream of its request (`server/utilities/logging`), but on
+//!   stdio there is one stream for all, and no member of the message names the request (`NotificationParams`);
 //! - another notification: to the only client with requests open; else to nobody;
 //! - a request is refused: a modern server asks nothing.
 //!
@@ -34,7 +36,7 @@
 mod from_client;
 mod from_server;
 
-use super::{REVISION, meta};
+use super::{REVISION, graceful, meta};
 use crate::protocol::hub::{Action, GHOST_ANSWERS, Hub, Key, Kind, LINK_FACTOR, Limits, token};
 use crate::protocol::message::{INTERNAL_ERROR, Id, Message};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -253,12 +255,6 @@ impl Hub for Share {
         }
         self.lose(why, out);
     }
-}
-
-/// The result that ends a `subscriptions/listen` well (`basic/patterns/subscriptions`, "Graceful Closure").
-fn graceful(listen: &Id) -> Message {
-    let (name, id) = (meta::SUBSCRIPTION_ID, listen.as_json());
-    Message::result(listen, &format!(r#"{{"resultType":"complete","_meta":{{"{name}":{id}}}}}"#))
 }
 
 #[cfg(test)]

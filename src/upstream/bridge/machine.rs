@@ -11,12 +11,19 @@ use std::time::Duration;
 
 /// The only member of a hub that has one.
 const MEMBER: Key = Key(0);
-/// Calls that may wait for the client's input, and for how long; bytes of what is kept for them, and of what waits for
-/// the server to begin.
-const PARKED: usize = 256;
-const PARKED_AGE: Duration = Duration::from_mins(10);
-const PARKED_BYTES: usize = 16 << 20;
+/// Bytes of what waits for the server to begin.
 const WAITING_BYTES: usize = 16 << 20;
+
+/// What may wait for the input of a modern client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inputs {
+    /// Calls that may wait at the same time.
+    pub most: usize,
+    /// Bytes that are kept of them.
+    pub bytes: usize,
+    /// How long each may wait.
+    pub age: Duration,
+}
 
 /// What translates.
 pub enum Machine {
@@ -33,14 +40,14 @@ impl Machine {
     }
 
     /// For the modern client that begins with this request.
-    pub fn for_modern(first: &Message, open_requests: usize) -> Result<Self, String> {
+    pub fn for_modern(first: &Message, open_requests: usize, inputs: Inputs) -> Result<Self, String> {
         let settings = Settings {
             client_info: meta::client_info(first).map_or_else(own_info, str::to_owned),
             capabilities: legacy_capabilities(meta::capabilities(first).unwrap_or("{}")),
             one_client: true,
-            most_parked: PARKED,
-            parked_bytes: PARKED_BYTES,
-            parked_age: PARKED_AGE,
+            most_parked: inputs.most,
+            parked_bytes: inputs.bytes,
+            parked_age: inputs.age,
             gather: GATHER,
         };
         let limits = Limits { open: open_requests, waiting_bytes: WAITING_BYTES };

@@ -136,7 +136,7 @@ impl Attempt {
             Some(Err(failure)) => return Err(Undelivered::Gone(failure.why())),
             None => (None, format!("'{}' speaks legacy revisions of the protocol only", self.shown())),
         };
-        if self.bridging.scope == Scope::Both(Crossing::Allowed) {
+        if let Scope::Both(Crossing::Allowed(_)) = self.bridging.scope {
             return self.bridge(Era::Modern, message);
         }
         log::debug(format_args!("a modern request is refused: {why}"));
@@ -160,9 +160,12 @@ impl Attempt {
             return Ok(bridge.clone());
         }
         let open_requests = self.bridging.open_requests;
-        let (machine, spoken) = match era {
-            Era::Legacy => (Machine::for_legacy(open_requests), "modern"),
-            Era::Modern => (Machine::for_modern(first, open_requests)?, "legacy"),
+        let (machine, spoken) = match (era, self.bridging.scope) {
+            (Era::Legacy, _) => (Machine::for_legacy(open_requests), "modern"),
+            (Era::Modern, Scope::Both(Crossing::Allowed(inputs))) => {
+                (Machine::for_modern(first, open_requests, inputs)?, "legacy")
+            }
+            (Era::Modern, _) => return Err("there is no bridge here".into()),
         };
         let this = Arc::downgrade(self);
         let needless = move |why: &str| this.upgrade().iter().for_each(|this| this.stop(why));

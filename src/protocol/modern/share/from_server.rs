@@ -2,11 +2,11 @@
 //!
 //! Always: what cannot be told whose it is goes to nobody.
 
-use super::{Action, Key, Open, Phase, Share, graceful};
+use super::{Action, Key, Open, Phase, Share};
 use crate::protocol::hub::whole;
 use crate::protocol::member;
 use crate::protocol::message::{INTERNAL_ERROR, Kind, METHOD_NOT_FOUND, Message};
-use crate::protocol::modern::{is_modern_answer, meta};
+use crate::protocol::modern::{graceful, is_modern_answer, meta};
 
 const TAG: [&str; 2] = ["_meta", meta::SUBSCRIPTION_ID];
 
