@@ -247,3 +247,6 @@ fn stop(house: &House, listener: Listener, inbox: &mpsc::Receiver<Notice>, limit
     system::kill_orphans();
     status
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,58 +6,12 @@
 mod support;
 
 use serde_json::{Value, json};
+use support::before_puppets::{ASKED, REVISION, call, get, id_of, member, request, result, send};
 use support::client::Client;
 use support::http::{Events, Http};
-use support::puppet::{Puppet, Stage};
+use support::puppet::Stage;
 use support::served::Served;
 use support::{SOON, wait_until};
-
-const REVISION: &str = "2026-07-28";
-const ASKED: &str = r#"{"sampling":{},"elicitation":{},"roots":{}}"#;
-
-/// A request as a modern client writes it.
-fn request(id: u32, method: &str, params: &Value, capabilities: &str) -> String {
-    let mut params = params.clone();
-    params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!(REVISION);
-    params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = serde_json::from_str(capabilities).unwrap();
-    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string()
-}
-
-/// Sends a request with the headers that it needs.
-fn send(http: &mut Http, message: &str) {
-    let read: Value = serde_json::from_str(message).unwrap();
-    let params = &read["params"];
-    let name = params["name"].as_str().or(params["uri"].as_str()).unwrap_or_default();
-    let mut headers = vec![("MCP-Protocol-Version", REVISION), ("Mcp-Method", read["method"].as_str().unwrap())];
-    if !name.is_empty() {
-        headers.push(("Mcp-Name", name));
-    }
-    http.send("POST", &headers, message);
-}
-
-/// A call that is sent over a connection of its own.
-fn call(stage: &Stage, id: u32, name: &str, capabilities: &str) -> Http {
-    let mut http = Http::connect(&stage.address());
-    send(&mut http, &request(id, "tools/call", &json!({"name": name, "_meta": {"progressToken": "t"}}), capabilities));
-    http
-}
-
-fn member(line: &str, name: &str) -> Value {
-    serde_json::from_str::<Value>(line).unwrap()[name].clone()
-}
-
-/// The id under which the server got what holds this text.
-fn id_of(puppet: &Puppet, text: &str) -> Value {
-    member(&puppet.gets(text), "id")
-}
-
-fn result(id: &Value, of: &str) -> String {
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"of":"{of}"}}}}"#)
-}
-
-fn get(http: &mut Http) -> Value {
-    serde_json::from_str(&http.answer().body).unwrap()
-}
 
 #[test]
 fn a_request_is_checked_before_a_server_sees_it() {

@@ -485,6 +485,7 @@ impl House {
                     shared.finish(&format!("{STOPPING}: {how}"));
                 }
                 shared.lose(how);
+                offer.modern.is_done(); // it is free for others now
                 if removed {
                     self.end_sessions_of(offer, how);
                 }

@@ -16,7 +16,7 @@
 mod way;
 
 use super::offer::Offer;
-use super::shared::{Begun, Shared};
+use super::shared::{Begun, Place, Shared};
 use crate::protocol::era::Protocol;
 use crate::protocol::http::Mirrored;
 use crate::protocol::message::Message;
@@ -94,8 +94,9 @@ pub enum Way {
 /// A place on a link for one request. It is kept until the link has the request, and knows itself what it may take.
 pub struct Visit {
     offer: Arc<Offer>,
-    /// The link.
-    pub shared: Arc<Shared>,
+    /// The place.
+    pub place: Place,
+    /// It may be asked something.
     asked: bool,
 }
 
@@ -103,7 +104,7 @@ impl Drop for Visit {
     fn drop(&mut self) {
         if self.asked {
             let mut state = self.offer.modern.state();
-            if let Some(one) = state.crossings.iter_mut().find(|one| Arc::ptr_eq(&one.shared, &self.shared)) {
+            if let Some(one) = state.crossings.iter_mut().find(|one| Arc::ptr_eq(&one.shared, &self.place.shared)) {
                 one.asked -= 1;
             }
             drop(state);
@@ -279,7 +280,7 @@ impl Modern {
 
 impl State {
     /// The first link that can take this request of a client with these capabilities.
-    fn free_for(&mut self, request: &Message, capabilities: &str, asked: bool) -> Option<Arc<Shared>> {
+    fn free_for(&mut self, request: &Message, capabilities: &str, asked: bool) -> Option<Place> {
         let mut usable = self.crossings.iter_mut().filter(|one| one.capabilities == capabilities);
         let free = |one: &&mut Crossing| !asked || (one.asked == 0 && one.shared.is_free_for(request));
         usable.find(free).map(|one| one.take(asked))
@@ -287,9 +288,9 @@ impl State {
 }
 
 impl Crossing {
-    fn take(&mut self, asked: bool) -> Arc<Shared> {
+    fn take(&mut self, asked: bool) -> Place {
         self.asked += usize::from(asked);
-        self.shared.clone()
+        self.shared.keep_place()
     }
 
     /// Whether its server works on a call that it may ask something about. One that waits for its client's input does

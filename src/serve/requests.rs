@@ -398,7 +398,7 @@ impl Asking<'_> {
         let lists_tools = message.method() == Some("tools/list");
         let limits = session::Limits { is_modern: true, lists_tools, ..self.house.session_limits(false) };
         let make = |sender| Session::new(String::new(), offer.clone(), sender, limits);
-        let session = visit.shared.join(Kind::Modern, make);
+        let session = visit.place.shared.join(Kind::Modern, make);
         session.keep(visit);
         let outcome = self.exchange(connection, &session, form, false, false, std::slice::from_ref(message), None);
         session.leave_place();

@@ -46,6 +46,8 @@ struct State {
     /// The way to the server, while there is one.
     sender: Option<Arc<dyn Sender>>,
     sessions: HashMap<Key, Weak<Session>>,
+    /// How many places are kept for clients that are about to join.
+    kept: usize,
     keys: u64,
     /// The server ends with its last session.
     retired: bool,
@@ -55,6 +57,20 @@ struct State {
     left: Instant,
     /// When the main thread will look for what is too old.
     look: Option<Duration>,
+}
+
+/// A place for a client that is about to join: until it is given up, nobody is said to be here no more.
+pub struct Place {
+    /// The link.
+    pub shared: Arc<Shared>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.kept -= 1;
+        state.leave();
+    }
 }
 
 /// One session's way to the process that it shares with others.
@@ -71,6 +87,7 @@ impl Shared {
             hub,
             sender: None,
             sessions: HashMap::new(),
+            kept: 0,
             keys: 0,
             retired: false,
             stopped: false,
@@ -153,7 +170,7 @@ impl Shared {
     /// Since when nobody is here and nobody is expected back; `None` while somebody is.
     pub fn idle_since(&self) -> Option<Instant> {
         let state = self.state();
-        (state.sessions.is_empty() && state.hub.parked() == 0).then_some(state.left)
+        (state.is_alone() && state.hub.parked() == 0).then_some(state.left)
     }
 
     /// How many clients are here, and how many calls wait for their client's input.
@@ -216,6 +233,13 @@ impl Shared {
         state.hub.begin(&mut actions);
         state.act(actions);
         state.end_if_alone();
+    }
+
+    /// Keeps a place for a client that is about to join.
+    #[must_use]
+    pub fn keep_place(self: &Arc<Self>) -> Place {
+        self.state().kept += 1;
+        Place { shared: self.clone() }
     }
 
     /// A session joins; `make` makes it of its way to the server.
@@ -317,9 +341,22 @@ impl State {
         }
     }
 
+    /// Whether nobody is here, or about to come.
+    fn is_alone(&self) -> bool {
+        self.sessions.is_empty() && self.kept == 0
+    }
+
+    /// Somebody has gone.
+    fn leave(&mut self) {
+        if self.is_alone() {
+            self.left = Instant::now();
+        }
+        self.end_if_alone();
+    }
+
     fn end_if_alone(&self) {
         if self.retired
-            && self.sessions.is_empty()
+            && self.is_alone()
             && let Some(sender) = &self.sender
         {
             sender.stop();
@@ -347,14 +384,17 @@ impl Sender for Member {
         let mut state = self.shared.state();
         let mut actions = Vec::new();
         state.hub.leave(self.key, &mut actions);
-        if state.sessions.remove(&self.key).is_some() && state.sessions.is_empty() {
-            state.left = Instant::now();
-        }
+        let was_here = state.sessions.remove(&self.key).is_some();
         state.act(actions);
-        state.end_if_alone();
+        if was_here {
+            state.leave();
+        }
     }
 
     fn kill(&self) {
         self.stop();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 #![allow(clippy::print_stderr, reason = "what a failed test shows")]
 
+pub mod before_puppets;
 pub mod client;
 pub mod http;
 pub mod modern;

@@ -46,7 +46,8 @@ impl House {
             (Era::Modern, Some(greeting)) => Ok(Way::Answer(greeting)),
             (Era::Modern, None) => {
                 let shared = self.straight(offer).map_err(|error| unavailable(&error.to_string()))?;
-                Ok(Way::Link(Visit { offer: offer.clone(), shared, asked: false }))
+                let place = shared.keep_place();
+                Ok(Way::Link(Visit { offer: offer.clone(), place, asked: false }))
             }
             _ => self.crossing(offer, request).map(Way::Link).map_err(|error| unavailable(&error.to_string())),
         }
@@ -155,9 +156,9 @@ impl House {
         let until = Instant::now() + PATIENCE;
         let _waits = offer.modern.waits();
         let mut state = offer.modern.state();
-        let shared = loop {
-            if let Some(shared) = state.free_for(request, &capabilities, asked) {
-                break shared;
+        let place = loop {
+            if let Some(place) = state.free_for(request, &capabilities, asked) {
+                break place;
             }
             if state.is_closing {
                 return Err(Error::Failed(STOPPING.into()));
@@ -171,15 +172,17 @@ impl House {
             }
             if busy.count() < self.options.links && state.crossings.len() < self.options.sessions {
                 let shared = self.link_by(Box::new(self.bridge(request, capabilities.clone())?));
-                let (capabilities, asked) = (capabilities.clone(), usize::from(asked));
-                state.crossings.push(Crossing { capabilities, shared: shared.clone(), asked });
-                break shared;
+                let mut crossing = Crossing { capabilities, shared, asked: 0 };
+                let place = crossing.take(asked);
+                state.crossings.push(crossing);
+                break place;
             }
+            log::debug(format_args!("'{}': a call waits for one of the links, which are all busy", offer.shown()));
             (state, _) = offer.modern.known.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         };
         drop(state);
-        let visit = Visit { offer: offer.clone(), shared, asked };
-        self.begin_link(offer, &visit.shared)?;
+        let visit = Visit { offer: offer.clone(), place, asked };
+        self.begin_link(offer, &visit.place.shared)?;
         Ok(visit)
     }
 
@@ -258,6 +261,7 @@ impl House {
         for offer in offers {
             self.end_idle_links(&offer, now);
             offer.modern.end_refused();
+            offer.modern.is_done(); // what was too old may have kept a link from others
         }
         next
     }
@@ -271,11 +275,10 @@ impl House {
             kinds.push(crossing.capabilities.clone());
             let limit = if is_first { self.options.session_idle } else { SPARE_LINK.min(self.options.session_idle) };
             let is_idle = crossing.shared.idle_since().is_some_and(|left| left + limit <= now);
-            let ends = crossing.asked == 0 && is_idle;
-            if ends {
+            if is_idle {
                 ended.push(crossing.shared.clone());
             }
-            !ends
+            !is_idle
         });
         for shared in ended {
             shared.retire();
@@ -290,6 +293,9 @@ fn resumed(offer: &Arc<Offer>, request: &Message) -> Option<Visit> {
     }
     let mut state = offer.modern.state();
     let crossing = state.crossings.iter_mut().find(|crossing| crossing.shared.resumes(request))?;
-    crossing.asked += 1;
-    Some(Visit { offer: offer.clone(), shared: crossing.shared.clone(), asked: true })
+    let place = crossing.take(true);
+    Some(Visit { offer: offer.clone(), place, asked: true })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! Threads that meet while a link is looked for.
+
+use super::*;
+use crate::serve::tests::{Home, call, session, wait_until};
+use std::thread;
+
+#[test]
+fn a_probe_keeps_the_link_that_a_legacy_client_has_made_meanwhile() {
+    let home = Home::of("modern");
+    let offer = home.offer();
+    offer.modern.state().era = Era::Probing; // a modern client has come first
+    let crossed = home.house.straight(&offer).unwrap();
+    let (era, _) = home.house.probe(&offer, &call(1)).unwrap();
+    assert_eq!(era, Era::Modern);
+    let straight = offer.modern.state().straight.clone().unwrap();
+    assert!(Arc::ptr_eq(&straight, &crossed), "the link of the legacy client is lost");
+    assert!(crossed.has_server() && !crossed.is_stopped());
+    wait_until("the end of the probe's own server", || home.servers() == 2); // the link's and the spare
+}
+
+#[test]
+fn a_crossing_that_fails_says_nothing_while_a_probe_is_under_way() {
+    let home = Home::of("legacy");
+    let offer = home.offer();
+    offer.modern.state().era = Era::Probing;
+    let link = home.house.straight(&offer).unwrap();
+    wait_until("the refusal", || matches!(link.wait(Duration::ZERO), Begun::Refused(_)));
+    let again = home.house.straight(&offer).unwrap();
+    assert!(Arc::ptr_eq(&link, &again));
+    assert_eq!(offer.modern.state().era, Era::Probing, "two would probe at once");
+    // A server that proves to be none is found out anew once nobody probes.
+    offer.modern.state().era = Era::Modern;
+    let _ = home.house.straight(&offer).unwrap();
+    let state = offer.modern.state();
+    assert!(state.era == Era::Unknown && state.straight.is_none());
+}
+
+#[test]
+fn a_link_made_for_an_offer_that_was_just_removed_ends() {
+    let home = Home::of("legacy");
+    let offer = home.offer();
+    home.house.offer(&[]).unwrap();
+    // A request that had found the offer before finds its way after.
+    offer.modern.state().era = Era::Legacy;
+    let visit = home.house.crossing(&offer, &call(1)).unwrap();
+    let shared = visit.place.shared.clone();
+    assert_eq!(shared.wait(PROBE), Begun::Ready);
+    home.house.look_after_links(Instant::now());
+    assert!(shared.has_server() && home.servers() > 0, "its client is on its way");
+    drop(visit);
+    wait_until("the end of the link", || home.servers() == 0);
+}
+
+#[test]
+fn a_link_with_a_place_that_is_kept_is_not_idle() {
+    let home = Home::of("legacy");
+    let offer = home.offer();
+    offer.modern.state().era = Era::Legacy;
+    let discover = Message::request(&crate::protocol::message::Id::number(1), "tools/list", "{}");
+    let visit = home.house.crossing(&offer, &discover).unwrap();
+    let late = Instant::now() + home.house.options.session_idle * 2;
+    home.house.look_after_links(late);
+    assert_eq!(offer.modern.links().len(), 1, "the link ends under a client that is about to join");
+    drop(visit);
+    home.house.look_after_links(late + home.house.options.session_idle * 2);
+    assert!(offer.modern.links().is_empty());
+    wait_until("the end of its server", || home.servers() == 1);
+}
+
+#[test]
+fn a_session_that_ends_while_it_crosses_is_not_left_on_the_link() {
+    let home = Home::of("modern");
+    let offer = home.offer();
+    let begin = || {
+        let server = home.house.take_server(&offer).unwrap();
+        let one = Arc::new(session(&offer, &home.house, server.sender.clone(), false));
+        assert!(server.owner.give_to(&Of::Session(one.clone())));
+        one
+    };
+    // It had ended before.
+    let one = begin();
+    one.end("its client is gone");
+    home.house.cross(&one);
+    assert!(offer.modern.state().straight.is_none() && !one.is_bridged());
+    // It ends while the link begins.
+    let link = home.house.link_by(Box::new(home.house.modern_hub(None)));
+    offer.modern.state().straight = Some(link.clone());
+    let two = begin();
+    let others = Arc::strong_count(&link);
+    let turn = link.turn_to_begin().unwrap();
+    thread::scope(|scope| {
+        let crossing = scope.spawn(|| home.house.cross(&two));
+        wait_until("the crossing", || Arc::strong_count(&link) > others);
+        two.end("its client is gone");
+        drop(turn);
+        crossing.join().unwrap();
+    });
+    assert_eq!(link.counts().0, 0, "nobody would ever take it off the link");
+}
+
+#[test]
+fn a_process_that_ends_before_it_is_begun_is_lost_at_once() {
+    let home = Home::of("legacy");
+    let offer = home.offer();
+    let server = home.house.take_server(&offer).unwrap();
+    server.sender.kill();
+    wait_until("its end", || matches!(server.owner.get(), Of::Ended));
+    let shared = home.house.link_by(Box::new(home.house.bridge(&call(1), "{}".into()).unwrap()));
+    server.begin(&shared);
+    assert_eq!(shared.wait(PROBE), Begun::Lost);
+    assert!(!shared.has_server(), "the next request begins another");
+}
+
+#[test]
+fn who_waits_for_a_link_learns_that_we_stop() {
+    let home = Home::of("legacy");
+    let offer = home.offer();
+    offer.modern.state().era = Era::Legacy;
+    let _busy = home.house.crossing(&offer, &call(1)).unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| home.house.crossing(&offer, &call(2)).map(drop).unwrap_err().to_string());
+        wait_until("somebody waits", || offer.modern.waiting.load(std::sync::atomic::Ordering::SeqCst) == 1);
+        offer.modern.close();
+        assert_eq!(waiting.join().unwrap(), STOPPING);
+    });
+}

@@ -1,0 +1,56 @@
+//! What reaches a link when its server is gone, or about to go.
+
+use super::*;
+use crate::protocol::hub::Limits;
+use crate::protocol::modern::share::Share;
+use crate::serve::status;
+use crate::serve::tests::{Home, Kept, call, session};
+
+/// A link that has begun, and the way to its server.
+fn begun(home: &Home) -> (Arc<Shared>, Arc<Kept>) {
+    let limits = Limits { open: 10, waiting_bytes: 1 << 20 };
+    let shared = home.house.link_by(Box::new(Share::new(limits)));
+    let server = Arc::new(Kept::default());
+    shared.begin(server.clone());
+    let discover = server.id_of("server/discover").unwrap();
+    shared.deliver(Message::result(&discover, r#"{"resultType":"complete","supportedVersions":["2026-07-28"]}"#));
+    assert!(shared.is_ready());
+    (shared, server)
+}
+
+/// How many errors its clients got as answers.
+fn answers(home: &Home) -> String {
+    let text = String::from_utf8(status::metrics(&home.house).body).unwrap();
+    let name = r#"mcp_proxy_answers_total{server="default",kind="error"} "#;
+    text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned()
+}
+
+#[test]
+fn what_reaches_a_link_after_its_loss_is_answered_once_with_the_reason() {
+    let home = Home::of("modern");
+    let (shared, server) = begun(&home);
+    let one = shared.join(Kind::Modern, |sender| session(&home.offer(), &home.house, sender, true));
+    shared.lose("the server exited");
+    one.take(&[call(7)], super::super::session::ONLY).unwrap();
+    assert_eq!(answers(&home), "1", "its client would wait for ever");
+    // What is begun afterwards does not get it: it may have side effects, and its client has its answer.
+    shared.begin(server.clone());
+    assert_eq!((server.id_of("tools/call"), &*answers(&home)), (None, "1"));
+}
+
+#[test]
+fn a_link_does_not_end_under_a_place_that_is_kept() {
+    let home = Home::of("modern");
+    let (shared, server) = begun(&home);
+    let stops = || *server.stops.lock().unwrap();
+    let place = shared.keep_place();
+    assert_eq!(shared.idle_since(), None);
+    shared.retire();
+    assert_eq!(stops(), 0);
+    let one = shared.join(Kind::Modern, |sender| session(&home.offer(), &home.house, sender, true));
+    drop(place);
+    assert_eq!((stops(), shared.idle_since()), (0, None));
+    one.sender().stop();
+    assert_eq!(stops(), 1);
+    assert!(shared.idle_since().is_some());
+}

@@ -1,0 +1,196 @@
+//! Links to servers that many clients use: who waits for one is woken, who comes after its end finds another, and those
+//! that nobody needs end.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use support::before_puppets::{ASKED, QUESTION, call, get, id_of, request, result, send};
+use support::client::Client;
+use support::http::Http;
+use support::modern::{behave, error};
+use support::puppet::{Puppet, Stage};
+use support::remote::{Connection, Remote, Request};
+use support::streamable::respond;
+use support::{Folder, Process, SOON, program, proxy, wait_until};
+
+const WAITS: &str = "a call waits for one of the links";
+
+fn status(address: &str) -> Value {
+    let mut http = Http::connect(address);
+    "/status".clone_into(&mut http.path);
+    http.send("GET", &[("Accept", "application/json")], "");
+    get(&mut http)
+}
+
+fn answer(puppet: &mut Puppet, name: &str) {
+    puppet.say(&result(&id_of(puppet, name), name));
+}
+
+#[test]
+fn a_call_that_waits_for_a_link_gets_the_one_that_is_free() {
+    let stage = Stage::open(&["--debug", "--max-links", "1"]);
+    let mut one = call(&stage, 1, "of-one", ASKED);
+    let mut puppet = stage.puppet("of-one");
+    let mut two = call(&stage, 1, "of-two", ASKED);
+    stage.served.process.wait_for_stderr(WAITS);
+    answer(&mut puppet, "of-one");
+    assert_eq!(get(&mut one)["result"]["of"], "of-one");
+    answer(&mut puppet, "of-two");
+    assert_eq!(get(&mut two)["result"]["of"], "of-two");
+}
+
+/// A link whose call waits for its client's input, one that is busy, and a call that waits for either.
+fn all_taken(options: &[&str]) -> (Stage, Puppet, Puppet, [Http; 2]) {
+    let stage = Stage::open(&[&["--debug", "--max-links", "1"], options].concat());
+    let mut one = call(&stage, 1, "of-one", ASKED);
+    let mut first = stage.puppet("of-one");
+    first.say(QUESTION);
+    assert_eq!(get(&mut one)["result"]["resultType"], "input_required");
+    let two = call(&stage, 1, "of-two", ASKED);
+    let second = stage.puppet("of-two");
+    assert_ne!(first.pid, second.pid);
+    let three = call(&stage, 1, "of-three", ASKED);
+    stage.served.process.wait_for_stderr(WAITS);
+    (stage, first, second, [two, three])
+}
+
+#[test]
+fn a_call_that_waits_for_a_link_gets_the_one_that_is_lost() {
+    let (stage, first, mut second, [mut two, mut three]) = all_taken(&[]);
+    first.die();
+    let mut again = stage.puppet("of-three");
+    assert!(again.pid != first.pid && again.pid != second.pid);
+    answer(&mut again, "of-three");
+    assert_eq!(get(&mut three)["result"]["of"], "of-three");
+    answer(&mut second, "of-two");
+    assert_eq!(get(&mut two)["result"]["of"], "of-two");
+}
+
+#[test]
+fn a_call_that_waits_for_a_link_gets_the_one_whose_client_does_not_answer() {
+    let (_stage, mut first, _second, [_two, mut three]) = all_taken(&["--input-timeout", "1"]);
+    answer(&mut first, "of-three");
+    assert_eq!(get(&mut three)["result"]["of"], "of-three");
+    assert!(first.gets("notifications/cancelled").contains("did not answer in time"));
+}
+
+#[test]
+fn a_legacy_session_outlives_the_modern_server_behind_the_bridge() {
+    for options in [&[][..], &["--shared"]] {
+        let stage = Stage::open_before("modern", options);
+        let mut http = Http::connect(&stage.address());
+        http.begin("2025-11-25");
+        let client = Client::open(&stage.address());
+        assert_eq!(client.post(&support::client::initialize(1)), 202);
+        let _ = client.message("serverInfo");
+        let ask = |name: &str| support::client::request(7, "tools/call", &format!(r#"{{"name":"{name}"}}"#));
+        http.send("POST", &[], &ask("under-way"));
+        let puppet = stage.puppet("under-way");
+        puppet.die();
+        let lost = get(&mut http);
+        assert!(lost["error"]["message"].as_str().is_some_and(|why| why.contains("signal 9")), "{options:?} {lost}");
+        http.send("POST", &[], &ask("of-http"));
+        let mut next = stage.puppet("of-http");
+        assert_ne!(next.pid, puppet.pid);
+        answer(&mut next, "of-http");
+        assert_eq!(get(&mut http)["result"]["of"], "of-http", "{options:?}");
+        // Nothing is open when it ends now; the other session goes on too.
+        next.die();
+        wait_until("the end of the server", SOON, || !Path::new(&format!("/proc/{}", next.pid)).exists());
+        assert_eq!(client.post(&ask("of-sse")), 202);
+        let mut third = stage.puppet("of-sse");
+        answer(&mut third, "of-sse");
+        let _ = client.message(r#""of":"of-sse""#);
+    }
+}
+
+#[test]
+fn links_to_a_server_that_is_not_offered_any_more_end_with_their_last_client() {
+    let folder = Folder::new();
+    let script = r#"echo $$ >>pids
+        while read -r line; do
+            id=${line#*'"id":'} id=${id%%[,\}]*}
+            case $line in
+            *server/discover*) echo '{"jsonrpc":"2.0","id":'$id',"error":{"code":-32601,"message":"no"}}' ;;
+            *initialize\"*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"protocolVersion":"2025-11-25","capabilities":{}}}' ;;
+            *of-one*) echo '{"jsonrpc":"2.0","id":'$id',"result":{}}' ;;
+            *of-two*) while ! [ -e answer ]; do sleep 0.05; done
+                echo '{"jsonrpc":"2.0","id":'$id',"result":{}}' ;;
+            esac
+        done"#;
+    let goes = json!({"command": "sh", "args": ["-c", script.replace("${", "$${")], "cwd": folder.path()});
+    let stays = json!({"command": program(), "args": ["--demo"]});
+    let write = |servers: Value| folder.file("servers.json", json!({"mcpServers": servers}).to_string());
+    let file = write(json!({"goes": goes, "stays": stays}));
+    let proxy = Process::start(proxy().args(["--port", "0", "--named-server-config"]).arg(file));
+    let ask = |name: &str, capabilities: &str| {
+        let mut http = Http::connect(&proxy.address());
+        "/servers/goes/mcp".clone_into(&mut http.path);
+        send(&mut http, &request(1, "tools/call", &json!({"name": name}), capabilities));
+        http
+    };
+    assert!(get(&mut ask("of-one", "{}"))["result"].is_object()); // and its link waits for the next client
+    let mut open = ask("of-two", ASKED);
+    let pids = || std::fs::read_to_string(folder.path().join("pids")).unwrap_or_default();
+    let alive = || pids().lines().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).count();
+    wait_until("both links and the spare", SOON, || alive() == 3);
+    write(json!({"stays": stays}));
+    proxy.signal("HUP");
+    wait_until("the end of what nobody uses", SOON, || alive() == 1);
+    let _ = folder.file("answer", "");
+    assert!(get(&mut open)["result"].is_object());
+    wait_until("the end of the last link", SOON, || alive() == 0);
+}
+
+/// A remote server that fails as it is told to until it is up.
+fn failing(kind: &'static str) -> (Remote, Arc<AtomicBool>, Arc<Mutex<Vec<String>>>) {
+    let (up, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+    let (is_up, requests) = (up.clone(), seen.clone());
+    let remote = Remote::start(move |request: &Request, connection: &mut Connection<'_>| {
+        if is_up.load(Ordering::SeqCst) {
+            return behave(request, connection);
+        }
+        requests.lock().unwrap().push(request.line.clone());
+        match kind {
+            "closed" => connection.close(),
+            "error" => connection.write(error("500 Oh", &Value::Null, -32603)),
+            status => connection.write(respond(status, "", "")),
+        }
+    });
+    (remote, up, seen)
+}
+
+#[test]
+fn an_outage_of_a_remote_server_says_nothing_of_its_era() {
+    // A 404 without a word is also how a legacy server refuses: what it speaks is found out anew when that proves wrong.
+    let kinds = ["closed", "error", "503 Busy", "401 Who", "403 No", "429 Later", "404 Not Found"];
+    for kind in kinds {
+        let (remote, up, seen) = failing(kind);
+        let front = Process::start(proxy().args(["--port", "0"]).arg(remote.url("/mcp")));
+        let ask = |id: u32| {
+            let mut http = Http::connect(&front.address());
+            send(&mut http, &request(id, "tools/call", &json!({"name": "x"}), "{}"));
+            http.answer()
+        };
+        let refused = ask(1);
+        assert!(!refused.body.contains("\"result\""), "{kind}: {refused:?}");
+        assert!(!seen.lock().unwrap().is_empty());
+        let era = status(&front.address())["servers"]["default"]["era"].clone();
+        assert!(era == "unknown" || kind.starts_with("404"), "{kind}: {era}");
+        up.store(true, Ordering::SeqCst);
+        let answer = ask(2);
+        assert!(answer.body.contains(r#""did":"tools/call""#), "{kind}: {answer:?}\n{}", front.report());
+        let is_begun = remote.posts().iter().any(|post| post.contains("\"initialize\""));
+        assert_eq!(is_begun, kind.starts_with("404"), "{kind}: {:?}", remote.posts());
+        // From then on nothing is in between: what our client did not say of itself is not said.
+        let last = if is_begun { ask(3) } else { answer };
+        assert!(last.body.contains(r#""did":"tools/call""#), "{kind}: {last:?}");
+        assert!(!remote.posts().last().unwrap().contains("clientInfo"), "{kind}: {:?}", remote.posts());
+        assert_eq!(status(&front.address())["servers"]["default"]["era"], "modern", "{kind}");
+    }
+}
