@@ -132,11 +132,11 @@ impl House {
         };
         self.begin_link(offer, &shared)?;
         if let Begun::Refused(_) = shared.wait(Duration::ZERO) {
-            // It is not what it was.
+            // It is not what it was. What is asked next needs another link: this one ends whatever is begun on it.
             let mut state = offer.modern.state();
-            let is_it = state.straight.as_ref().is_some_and(|known| Arc::ptr_eq(known, &shared));
-            if offer.modern.pinned == Protocol::Auto && is_it && state.era != Era::Probing {
-                (state.era, state.serves_legacy, state.straight) = (Era::Unknown, None, None);
+            let was_it = state.straight.take_if(|known| Arc::ptr_eq(known, &shared)).is_some();
+            if offer.modern.pinned == Protocol::Auto && was_it && state.era != Era::Probing {
+                (state.era, state.serves_legacy) = (Era::Unknown, None);
             }
             drop(state);
             shared.retire();
