@@ -1,10 +1,11 @@
 //! The operating system in one small file: signals, process groups, orphans, readiness, randomness.
 //!
 //! Only this file and those below it have `unsafe` blocks; each says why it is sound. Nothing here keeps state, except
-//! the pipe that the signal handler writes to and the list of our own children.
+//! the pipe that the signal handler writes to, the list of our own children, and the [`minder`].
 #![allow(unsafe_code)]
 
 mod descriptors;
+pub mod minder;
 pub mod sandbox;
 
 pub use descriptors::{Inherited, inherited_sockets, keep_descriptors, without_permissions};
@@ -178,10 +179,16 @@ pub fn poll(polls: &mut [Poll<'_>], timeout: Option<Duration>) -> io::Result<usi
 /// # Errors
 /// Those of fcntl(2).
 pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    set_waiting(fd, false)
+}
+
+/// Whether reads and writes through `fd` wait from now on.
+fn set_waiting(fd: BorrowedFd<'_>, waits: bool) -> io::Result<()> {
     // SAFETY: plain calls on a descriptor that is open for as long as it is borrowed.
     unsafe {
         let flags = check(libc::fcntl(fd.as_raw_fd(), libc::F_GETFL))?;
-        check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK))?;
+        let flags = if waits { flags & !libc::O_NONBLOCK } else { flags | libc::O_NONBLOCK };
+        check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags))?;
     }
     Ok(())
 }
@@ -200,6 +207,12 @@ impl Ready {
     #[must_use]
     pub fn has(self, number: u32) -> bool {
         self.0 & (1 << number) != 0
+    }
+
+    /// Whether no other one is ready.
+    #[must_use]
+    pub fn is_only(self, number: u32) -> bool {
+        self.0 == 1 << number
     }
 }
 
@@ -227,6 +240,11 @@ impl Watch {
     /// Those of `epoll_ctl(2)`.
     pub fn writable(&self, fd: BorrowedFd<'_>, number: u32) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLOUT, number)
+    }
+
+    /// Waits for these events of `fd`, which is in the set, from now on.
+    fn change(&self, fd: BorrowedFd<'_>, events: libc::c_int, number: u32) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, events, number)
     }
 
     /// Waits for `fd` no more.

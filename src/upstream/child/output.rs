@@ -1,18 +1,28 @@
 //! The way from a local server: its stdout and stderr, its end, and its stop.
 //!
-//! Always: one thread does all of it, and waits for all of it at once.
+//! ```text
+//!                     stdout alone has woken us, often enough
+//!   waiting for all ──────────────────────────────────────────▶ reading stdout
+//!          ▲          anything else is ready, or stdout ends          │
+//!          └──────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Always: one thread does all of it. It reads stdout without watching the rest itself only while the server runs, nothing
+//! waits for its stdin and nobody has asked for anything; and it is called as soon as that changes.
 
+use super::calm::Calm;
 use super::input::{Shared, stop};
 use crate::log;
 use crate::protocol::lines::{Line, Lines};
 use crate::protocol::message::{INTERNAL_ERROR, Message};
+use crate::system::minder::{self, Minded};
 use crate::system::{self, Watch};
 use crate::upstream::{Event, Receiver};
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStderr, ChildStdout, ExitStatus};
+use std::process::{Child, ChildStderr, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -42,9 +52,12 @@ const WOKEN: u32 = 4;
 pub struct Output {
     child: Child,
     shared: Arc<Shared>,
-    stdout: Option<ChildStdout>,
+    stdout: Option<Arc<PipeReader>>,
     stderr: Option<ChildStderr>,
-    watch: Watch,
+    watch: Arc<Watch>,
+    calm: Calm,
+    /// While it is there, we wait for stdout in a read.
+    minded: Option<Minded>,
     stdin_watched: bool,
     /// Readable when the process has ended; `None` where the kernel has no such thing.
     end: Option<OwnedFd>,
@@ -83,11 +96,13 @@ impl Output {
     /// The way from `child`, which belongs to it from here on.
     pub fn new(mut child: Child, shared: Arc<Shared>, watch: Watch) -> Self {
         Self {
-            stdout: child.stdout.take(),
+            stdout: child.stdout.take().map(|stdout| Arc::new(PipeReader::from(OwnedFd::from(stdout)))),
             stderr: child.stderr.take(),
             end: system::process_end(child.id()),
             child,
-            watch,
+            watch: Arc::new(watch),
+            calm: Calm::new(),
+            minded: None,
             stdin_watched: false,
             lines: Lines::new(shared.limits.line_bytes),
             stderr_lines: Lines::new(STDERR_LINE_BYTES),
@@ -122,6 +137,9 @@ impl Output {
 
     /// Waits until anything happens and sees to it.
     fn step(&mut self) {
+        if self.minded.is_some() {
+            return self.read_alone();
+        }
         let wait = self.advance();
         let Ok(ready) = self.watch.wait(wait) else { return }; // never, or no memory for a moment
         if ready.has(WOKEN) {
@@ -138,6 +156,32 @@ impl Output {
         }
         if ready.has(END) || (self.end.is_none() && matches!(self.child.try_wait(), Ok(Some(_)))) {
             self.finish();
+        }
+        // Whoever asks for anything wakes us: had anybody done so, stdout would not be all.
+        let is_calm = self.calm.note_wake(ready.is_only(STDOUT));
+        if is_calm && wait.is_none() && !self.shared.backlog.load(Ordering::Acquire) {
+            self.watch_stdout_alone();
+        }
+    }
+
+    /// From here on somebody else watches the rest for us. Where that cannot be, all stays as it is.
+    fn watch_stdout_alone(&mut self) {
+        let Some(stdout) = &self.stdout else { return };
+        match minder::mind(&self.watch, stdout, STDOUT) {
+            Ok(minded) => self.minded = Some(minded),
+            Err(_) => self.calm.end(), // it may be better later
+        }
+    }
+
+    /// Waits for stdout, until anything else happens.
+    fn read_alone(&mut self) {
+        let read = self.read_stdout();
+        if read > 0 {
+            self.calm.note_read();
+        }
+        if read == 0 || self.minded.as_ref().is_none_or(Minded::is_called) {
+            self.minded = None;
+            self.calm.end();
         }
     }
 
@@ -216,12 +260,14 @@ impl Output {
 
     /// Reads once; says how many bytes there were.
     fn read_stdout(&mut self) -> usize {
-        let Some(stdout) = &mut self.stdout else { return 0 };
+        let Some(mut stdout) = self.stdout.as_deref() else { return 0 };
         let mut buffer = std::mem::take(&mut self.buffer);
-        let read = match retried(|| stdout.read(&mut buffer)) {
+        let is_alone = self.minded.is_some(); // then an interruption calls us away
+        let read = match if is_alone { stdout.read(&mut buffer) } else { retried(|| stdout.read(&mut buffer)) } {
             Ok(read @ 1..) => read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
             Ok(_) | Err(_) => {
+                self.minded = None;
                 // Without stdout there are no answers: whether it is about to end or not, it is of no use any more.
                 self.stdout = None;
                 self.shared.ask(stop::POLITELY);
