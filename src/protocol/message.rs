@@ -98,7 +98,8 @@ pub enum Kind {
 /// One JSON-RPC message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
-    bytes: Vec<u8>,
+    /// It was checked when it was read, and is not again each time that a part of it is looked at.
+    text: String,
     kind: Kind,
     /// It is a response that has an error.
     is_error: bool,
@@ -138,12 +139,12 @@ impl Message {
     /// As [`Message::parse`].
     pub fn parse_or_give_back(mut bytes: Vec<u8>) -> Result<Self, (Invalid, Vec<u8>)> {
         trim(&mut bytes);
-        match utf8(&bytes).and_then(look) {
+        let text = String::from_utf8(bytes).map_err(|error| (no_utf8(), error.into_bytes()))?;
+        match look(&text) {
             Ok(Seen { kind, is_error, id, params }) => {
-                flatten(&mut bytes);
-                Ok(Self { bytes, kind, is_error, id, params, related: None })
+                Ok(Self { text: flatten(text), kind, is_error, id, params, related: None })
             }
-            Err(invalid) => Err((invalid, bytes)),
+            Err(invalid) => Err((invalid, text.into_bytes())),
         }
     }
 
@@ -195,7 +196,7 @@ impl Message {
         let head = format!(r#"{before}{shown},"method":{name},"params":"#);
         let at = head.len()..head.len() + params.len();
         Self {
-            bytes: format!("{head}{params}}}").into(),
+            text: format!("{head}{params}}}"),
             kind: Kind::Request { id: id.clone(), method: method.into() },
             is_error: false,
             id: Some(before.len()..before.len() + shown.len()),
@@ -210,7 +211,7 @@ impl Message {
         let head = format!(r#"{{"jsonrpc":"2.0","method":{},"params":"#, serde_json::Value::from(method));
         let at = head.len()..head.len() + params.len();
         Self {
-            bytes: format!("{head}{params}}}").into(),
+            text: format!("{head}{params}}}"),
             kind: Kind::Notification { method: method.into() },
             is_error: false,
             id: None,
@@ -223,7 +224,7 @@ impl Message {
         let shown = id.map_or("null", Id::as_json);
         let before = r#"{"jsonrpc":"2.0","id":"#;
         Self {
-            bytes: format!("{before}{shown},{content}}}").into(),
+            text: format!("{before}{shown},{content}}}"),
             kind: Kind::Response { id: id.cloned() },
             is_error: content.starts_with("\"error\""),
             id: id.map(|_| before.len()..before.len() + shown.len()),
@@ -235,13 +236,13 @@ impl Message {
     /// The message on one line, without its end.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.text.as_bytes()
     }
 
     /// The message on one line, without its end.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+        self.text.into_bytes()
     }
 
     /// What it is.
@@ -262,7 +263,7 @@ impl Message {
     /// The JSON text of `params`, if there are any.
     #[must_use]
     pub fn params(&self) -> Option<&str> {
-        self.params.clone().and_then(|range| std::str::from_utf8(&self.bytes[range]).ok())
+        self.params.clone().map(|range| &self.text[range])
     }
 
     /// The id of a request or a response.
@@ -311,12 +312,12 @@ impl Message {
             let parsed = Self::parse(member::with(self.text(), &["params"], params).into());
             return parsed.map_or_else(|_| self.clone(), |parsed| Self { related: self.related.clone(), ..parsed });
         };
-        let bytes = [&self.bytes[..range.start], params.as_bytes(), &self.bytes[range.end..]].concat();
+        let text = [&self.text[..range.start], params, &self.text[range.end..]].concat();
         let moved = |at: usize| if at >= range.end { at + params.len() - range.len() } else { at };
         let id = self.id.clone().map(|id| moved(id.start)..moved(id.end));
         let params = Some(range.start..range.start + params.len());
         let (kind, related) = (self.kind.clone(), self.related.clone());
-        Self { bytes, kind, is_error: self.is_error, id, params, related }
+        Self { text, kind, is_error: self.is_error, id, params, related }
     }
 
     /// The same response with another `result` (JSON text); every other byte stays. Anything else stays as it is.
@@ -324,10 +325,10 @@ impl Message {
     pub fn with_result(&self, result: &str) -> Self {
         let range = if self.is_error { None } else { member::range(self.text(), &["result"]) };
         let Some(range) = range else { return self.clone() };
-        let bytes = [&self.bytes[..range.start], result.as_bytes(), &self.bytes[range.end..]].concat();
+        let text = [&self.text[..range.start], result, &self.text[range.end..]].concat();
         let moved = |at: usize| if at >= range.end { at + result.len() - range.len() } else { at };
         let id = self.id.clone().map(|id| moved(id.start)..moved(id.end));
-        Self { bytes, kind: self.kind.clone(), is_error: false, id, params: None, related: self.related.clone() }
+        Self { text, kind: self.kind.clone(), is_error: false, id, params: None, related: self.related.clone() }
     }
 
     /// The code of the error that a response has.
@@ -339,7 +340,7 @@ impl Message {
     /// The JSON text of the whole message.
     #[must_use]
     pub fn text(&self) -> &str {
-        std::str::from_utf8(&self.bytes).unwrap_or_default() // it was checked when it was read
+        &self.text
     }
 
     /// The id that a `notifications/cancelled` speaks of (`basic/utilities/cancellation`).
@@ -377,12 +378,12 @@ impl Message {
             Kind::Response { .. } => Kind::Response { id: Some(id.clone()) },
             Kind::Notification { .. } => return self.clone(),
         };
-        let new = id.as_json().as_bytes();
-        let bytes = [&self.bytes[..range.start], new, &self.bytes[range.end..]].concat();
+        let new = id.as_json();
+        let text = [&self.text[..range.start], new, &self.text[range.end..]].concat();
         let moved = |at: usize| if at >= range.end { at + new.len() - range.len() } else { at };
         let params = self.params.clone().map(|params| moved(params.start)..moved(params.end));
         let id = Some(range.start..range.start + new.len());
-        Self { bytes, kind, is_error: self.is_error, id, params, related: self.related.clone() }
+        Self { text, kind, is_error: self.is_error, id, params, related: self.related.clone() }
     }
 
     /// The same message with another value (JSON text) at this place of its `params`; unchanged where there is none.
@@ -391,18 +392,18 @@ impl Message {
         let Some(params) = self.params.clone() else { return self.clone() };
         let Some(found) = self.params().and_then(|params| member::range(params, path)) else { return self.clone() };
         let range = params.start + found.start..params.start + found.end;
-        let bytes = [&self.bytes[..range.start], value.as_bytes(), &self.bytes[range.end..]].concat();
+        let text = [&self.text[..range.start], value, &self.text[range.end..]].concat();
         let moved = |at: usize| if at >= range.end { at + value.len() - range.len() } else { at };
         let id = self.id.clone().map(|id| moved(id.start)..moved(id.end));
         let params = Some(params.start..moved(params.end));
-        Self { bytes, kind: self.kind.clone(), is_error: self.is_error, id, params, related: self.related.clone() }
+        Self { text, kind: self.kind.clone(), is_error: self.is_error, id, params, related: self.related.clone() }
     }
 }
 
 impl fmt::Debug for Message {
     /// Shows what it is, never what it says.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} ({} bytes)", self.kind, self.bytes.len())
+        write!(f, "{:?} ({} bytes)", self.kind, self.text.len())
     }
 }
 
@@ -415,19 +416,26 @@ fn trim(bytes: &mut Vec<u8>) {
 
 /// Makes a message one line. Only for what was found to be JSON: there, a line break stands between two tokens,
 /// because a string has none. Places in the text stay what they were.
-fn flatten(bytes: &mut [u8]) {
+fn flatten(text: String) -> String {
     // Numbers, and no early end: so the compiler looks at many bytes at once.
     let breaks = |found: u8, byte: &u8| found | u8::from(*byte == b'\n') | u8::from(*byte == b'\r');
-    if bytes.chunks(256).any(|piece| piece.iter().fold(0, breaks) != 0) {
-        for byte in bytes.iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')) {
-            *byte = b' ';
-        }
+    if text.as_bytes().chunks(256).all(|piece| piece.iter().fold(0, breaks) == 0) {
+        return text;
     }
+    let mut bytes = text.into_bytes();
+    for byte in bytes.iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')) {
+        *byte = b' ';
+    }
+    String::from_utf8(bytes).expect("ASCII in place of ASCII leaves UTF-8")
 }
 
 /// The whole text is checked first: skipped strings would let invalid UTF-8 pass.
 fn utf8(bytes: &[u8]) -> Result<&str, Invalid> {
-    std::str::from_utf8(bytes).map_err(|_| Invalid { code: PARSE_ERROR, reason: "it is not UTF-8".into() })
+    std::str::from_utf8(bytes).map_err(|_| no_utf8())
+}
+
+fn no_utf8() -> Invalid {
+    Invalid { code: PARSE_ERROR, reason: "it is not UTF-8".into() }
 }
 
 fn invalid(reason: &str) -> Invalid {
