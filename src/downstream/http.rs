@@ -306,7 +306,9 @@ impl Connection {
         if response.body.is_empty() && response.status != StatusCode::NO_CONTENT {
             out.extend_from_slice(b"content-length: 0\r\n");
         } else if response.status != StatusCode::NO_CONTENT {
-            out.extend_from_slice(format!("content-length: {}\r\n", response.body.len()).as_bytes());
+            out.extend_from_slice(b"content-length: ");
+            out.extend_from_slice(Decimal::new(response.body.len()).as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"\r\n");
         if method != Method::HEAD {
@@ -375,7 +377,11 @@ impl Connection {
 
     /// Reads once into the buffer; says whether anything came within the limit.
     fn read(&mut self, least: usize, limit: Duration) -> Result<bool, Broken> {
-        self.set_read_timeout(limit)?;
+        // Most waits are short: a timeout that ends before the limit is not changed before it has passed.
+        let until = (self.read_timeout < limit && !self.read_timeout.is_zero()).then(|| Instant::now() + limit);
+        if until.is_none() {
+            self.set_read_timeout(limit)?;
+        }
         self.flush()?;
         loop {
             match (&*self.socket).read(self.buffer.room(least)) {
@@ -384,7 +390,13 @@ impl Connection {
                     return Ok(true);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+                    if left.is_zero() {
+                        return Ok(false);
+                    }
+                    self.set_read_timeout(left)?;
+                }
                 Ok(_) | Err(_) => return Err(Broken::Gone),
             }
         }
@@ -425,6 +437,34 @@ impl Connection {
     }
 }
 
+/// A number in decimal digits, without the memory that formatting it would take.
+pub struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    /// The digits of `number`.
+    #[must_use]
+    pub fn new(mut number: usize) -> Self {
+        let mut decimal = Self { digits: [b'0'; 20], start: 20 };
+        loop {
+            decimal.start -= 1;
+            decimal.digits[decimal.start] = b"0123456789"[number % 10];
+            number /= 10;
+            if number == 0 {
+                return decimal;
+            }
+        }
+    }
+
+    /// As they are written.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.digits[self.start..]
+    }
+}
+
 /// Headers as they are written, a line each.
 #[must_use]
 pub fn head_lines(headers: &[(HeaderName, HeaderValue)]) -> Vec<u8> {
@@ -462,4 +502,16 @@ fn too_long() -> Broken {
 
 fn paused() -> Broken {
     refused(StatusCode::REQUEST_TIMEOUT, "the request's body paused for too long")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_decimal_digits() {
+        for number in [0, 1, 9, 10, 99, 100, 12_345, usize::MAX] {
+            assert_eq!(Decimal::new(number).as_bytes(), number.to_string().as_bytes());
+        }
+    }
 }

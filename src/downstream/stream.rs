@@ -17,7 +17,7 @@
 
 mod keep;
 
-use super::http::{Connection, head_lines};
+use super::http::{Connection, Decimal, head_lines};
 use super::listener::Limits;
 use super::outgoing::{Outgoing, Turn};
 use super::socket::Socket;
@@ -154,8 +154,8 @@ impl Stream {
         if !self.form.json || !self.change(Phase::Silent, Phase::Ended) {
             return false;
         }
-        let length = format!("content-length: {}\r\n\r\n", body.len());
-        self.say_last(turn, [head, &self.head, self.close(), length.as_bytes(), body])
+        let (name, length) = (b"content-length: ", Decimal::new(body.len()));
+        self.say_last(turn, [head, &self.head, self.close(), name, length.as_bytes(), b"\r\n\r\n", body])
     }
 
     /// Sends events as they were encoded; says whether the client was there to take them.
@@ -206,9 +206,9 @@ impl Stream {
             return self.end();
         }
         if self.change(Phase::Silent, Phase::Ended) {
-            self.say_last(turn, [ACCEPTED, &self.head, self.close(), b"content-length: 0\r\n\r\n", b""]);
+            self.say_last(turn, [ACCEPTED, &self.head, self.close(), b"content-length: 0\r\n\r\n"]);
         } else if turn.waiting() == 0 && !self.form.close && self.change(Phase::Open, Phase::Ended) {
-            self.say_last(turn, [b"0\r\n\r\n", b"", b"", b"", b""]);
+            self.say_last(turn, [b"0\r\n\r\n"]);
         } else if self.change(Phase::Open, Phase::Ending) {
             self.rouse();
         }
@@ -236,7 +236,7 @@ impl Stream {
 
     /// Writes the last that is said, the phase being that of the end; says whether the client is there. When the
     /// client reads it, the connection's thread must be free to take the next request: it is not locked out meanwhile.
-    fn say_last(&self, mut turn: Turn<'_>, parts: [&[u8]; 5]) -> bool {
+    fn say_last<const N: usize>(&self, mut turn: Turn<'_>, parts: [&[u8]; N]) -> bool {
         if turn.write(&parts).is_err() {
             self.break_off();
             return false;

@@ -61,6 +61,9 @@ impl Era {
 /// era do so, and tells the user of one that cannot why ("Backward Compatibility").
 #[must_use]
 pub fn refused_client(allowed: Protocol, message: &Message) -> Option<Message> {
+    if allowed == Protocol::Auto {
+        return None; // nearly always: the message need not be looked at
+    }
     match (allowed, Era::of(message)?) {
         (Protocol::Legacy, Era::Modern) => {
             let reason = "requests of this revision are not taken here; begin with 'initialize'";

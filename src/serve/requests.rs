@@ -360,9 +360,12 @@ impl Asking<'_> {
     /// it has is a legacy one, whatever revision its server promised it.
     fn is_modern(&self, session: Option<&str>, mirrored: Option<&Mirrored>, messages: &[Message]) -> bool {
         let [message, ..] = messages else { return false };
-        let by_body = meta::version(message).is_some();
+        let by_body = || meta::version(message).is_some();
         let by_head = mirrored.and_then(|head| head.version.as_deref()).is_some_and(Revision::names_modern);
-        by_body && session.is_none() || by_head && (by_body || session.is_none_or(|id| !self.knows(id)))
+        match session {
+            None => by_head || by_body(),
+            Some(id) => by_head && (by_body() || !self.knows(id)),
+        }
     }
 
     /// Streamable HTTP without sessions (2026-07-28): one request.
