@@ -8,8 +8,8 @@
 //!
 //! Each session has a server process of its own, and one more, the spare, is started ahead for the next session; or all
 //! sessions share one. `accept`, `connection` and `server` threads are joined at the end, `answer` threads (which write
-//! what a socket did not take) by their connection's; `signals` is stuck in a read of the signal pipe, which nobody
-//! closes.
+//! what a socket did not take) by their connection's. Not joined are `signals`, which is stuck in a read of the signal pipe
+//! that nobody closes, and the [`minder`](crate::system::minder) of the `server` threads.
 
 mod doors;
 mod gate;

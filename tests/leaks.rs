@@ -230,7 +230,12 @@ fn cost(served: &Served) -> Cost {
     let number = |name: &str| status[name].as_u64().unwrap();
     let (sessions, streams) = (number("sessions"), number("active_sse_connections"));
     let processes = descendants(pid).len();
-    Cost { descriptors: count("fd"), threads: count("task"), processes, sessions, streams }
+    // The minder is a thread with a descriptor; it comes with the first server that talks much, and stays.
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let minders = tasks.filter(|task| fs::read(task.path().join("comm")).is_ok_and(|name| name == b"minder\n")).count();
+    assert!(minders <= 1, "{minders} minders");
+    let (descriptors, threads) = (count("fd") - minders, count("task") - minders);
+    Cost { descriptors, threads, processes, sessions, streams }
 }
 
 fn anonymous_kb(served: &Served) -> usize {

@@ -257,15 +257,22 @@ impl Asking<'_> {
         mirrored: Option<&Mirrored>,
         body: Vec<u8>,
     ) -> Result<Outcome, Refusal> {
-        let is_batch = body.trim_ascii_start().first() == Some(&b'[');
-        let messages = Message::parse_all(body)?;
-        if let [message, ..] = &messages[..]
+        let is_batch = Message::is_batch(&body);
+        let (one, all);
+        let messages = if is_batch {
+            all = Message::parse_all(body)?;
+            &all[..]
+        } else {
+            one = Message::parse(body)?;
+            std::slice::from_ref(&one)
+        };
+        if let [message, ..] = messages
             && let Some(error) = era::refused_client(self.house.options.client_protocol, message)
         {
             return Ok(Outcome::Answer(Response::json(StatusCode::BAD_REQUEST, error.into_bytes())));
         }
-        if self.is_modern(session, mirrored, &messages) {
-            let ([message], false) = (&messages[..], is_batch) else {
+        if self.is_modern(session, mirrored, messages) {
+            let ([message], false) = (messages, is_batch) else {
                 return Err(Refusal::new(StatusCode::BAD_REQUEST, "there are no batches in this revision"));
             };
             return self.post_modern(connection, server, form, mirrored, message);
@@ -274,19 +281,19 @@ impl Asking<'_> {
             return Err(refusal);
         }
         if self.house.rules.stateless {
-            return self.post_stateless(connection, &self.offer(server)?, form, is_batch, &messages);
+            return self.post_stateless(connection, &self.offer(server)?, form, is_batch, messages);
         }
         if let Some(id) = session {
             let session = self.session(server, id)?;
-            return self.exchange(connection, &session, form, primes, is_batch, &messages, None);
+            return self.exchange(connection, &session, form, primes, is_batch, messages, None);
         }
         let offer = self.offer(server)?;
-        if !matches!(&messages[..], [message] if message.id().is_some() && message.method() == Some("initialize")) {
+        if !matches!(messages, [message] if message.id().is_some() && message.method() == Some("initialize")) {
             let reason = "a session begins with 'initialize'; later requests need its Mcp-Session-Id";
             return Err(Refusal { code: INVALID_REQUEST, ..Refusal::new(StatusCode::BAD_REQUEST, reason) });
         }
         let session = self.house.open_session(&offer, true)?;
-        let outcome = self.exchange(connection, &session, form, false, is_batch, &messages, Some(&session.id));
+        let outcome = self.exchange(connection, &session, form, false, is_batch, messages, Some(&session.id));
         if outcome.is_err() {
             self.house.close_session(&session, "its client could not be answered");
         }
