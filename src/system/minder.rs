@@ -74,7 +74,7 @@ pub fn mind(watch: &Arc<Watch>, pipe: &Arc<PipeReader>, number: u32) -> io::Resu
     unblock()?;
     let is_called = Arc::new(AtomicBool::new(false));
     let reader = Reader { thread: this_thread(), pipe: pipe.clone(), is_called: is_called.clone() };
-    let minded = Minded {
+    let place = Minded {
         number: minder.enter(reader),
         minder,
         watch: watch.clone(),
@@ -85,8 +85,8 @@ pub fn mind(watch: &Arc<Watch>, pipe: &Arc<PipeReader>, number: u32) -> io::Resu
     // Whatever fails from here on: the drop of this undoes all.
     watch.change(pipe.as_fd(), 0, number)?;
     set_waiting(pipe.as_fd(), true)?;
-    minded.minder.control(libc::EPOLL_CTL_ADD, watch, minded.number)?;
-    Ok(minded)
+    place.minder.control(libc::EPOLL_CTL_ADD, watch, place.number)?;
+    Ok(place)
 }
 
 impl Minded {
@@ -216,6 +216,7 @@ mod tests {
 
     const PIPE: u32 = 1;
     const WAKER: u32 = 2;
+    const SOON: Duration = Duration::from_secs(20);
 
     struct Watched {
         watch: Arc<Watch>,
@@ -245,10 +246,15 @@ mod tests {
     fn what_is_ready_already_calls_at_once() {
         let (watched, mut writer) = watched();
         watched.waker.wake();
-        let minded = mind(&watched.watch, &watched.pipe, PIPE).unwrap();
-        assert!(is_a_call(&(&*watched.pipe).read(&mut [0; 8])));
-        assert!(minded.is_called());
-        drop(minded);
+        let (watch, pipe) = (watched.watch.clone(), watched.pipe.clone());
+        let (told, called) = mpsc::channel();
+        thread::spawn(move || {
+            let place = mind(&watch, &pipe, PIPE).unwrap();
+            let is_called = is_a_call(&(&*pipe).read(&mut [0; 8])) && place.is_called();
+            drop(place);
+            told.send(is_called).unwrap();
+        });
+        assert!(called.recv_timeout(SOON).unwrap());
         // All is as it was: nothing waits, both are watched.
         assert!(is_a_call(&(&*watched.pipe).read(&mut [0; 8])));
         watched.waker.clear();
@@ -260,12 +266,12 @@ mod tests {
     #[test]
     fn what_the_pipe_gives_is_read_and_calls_nobody() {
         let (watched, mut writer) = watched();
-        let minded = mind(&watched.watch, &watched.pipe, PIPE).unwrap();
+        let place = mind(&watched.watch, &watched.pipe, PIPE).unwrap();
         for _ in 0..100 {
             writer.write_all(b"x").unwrap();
             assert_eq!((&*watched.pipe).read(&mut [0; 8]).unwrap(), 1);
         }
-        assert!(!minded.is_called());
+        assert!(!place.is_called());
         drop(writer);
         assert_eq!((&*watched.pipe).read(&mut [0; 8]).unwrap(), 0);
     }
@@ -279,7 +285,7 @@ mod tests {
         let reads = thread::spawn(move || {
             let mut bytes = 0;
             for _ in 0..2000 {
-                let minded = mind(&watched.watch, &watched.pipe, PIPE).unwrap();
+                let place = mind(&watched.watch, &watched.pipe, PIPE).unwrap();
                 told.send(()).unwrap();
                 let called = loop {
                     match (&*pipe).read(&mut [0; 8]) {
@@ -288,9 +294,9 @@ mod tests {
                     }
                 };
                 assert!(called);
-                drop(minded);
+                drop(place);
                 // A late call may have been for the round before.
-                while !watched.watch.wait(Some(Duration::from_secs(20))).unwrap().has(WAKER) {
+                while !watched.watch.wait(Some(SOON)).unwrap().has(WAKER) {
                     bytes += (&*pipe).read(&mut [0; 8]).unwrap();
                 }
                 watched.waker.clear();
@@ -298,7 +304,8 @@ mod tests {
             bytes
         });
         let mut spins = 0_u32;
-        while rounds.recv().is_ok() {
+        for _ in 0..2000 {
+            rounds.recv_timeout(SOON).expect("the reader was called in the round before");
             spins = (spins + 37) % 4000;
             writer.write_all(b"x").unwrap();
             (0..spins).for_each(|_| std::hint::spin_loop());

@@ -9,7 +9,7 @@
 //! One thread a child, the one that calls [`recv`](super::Receiver::recv), reads its stdout and stderr, writes what
 //! its stdin did not take at once, notices its end and drives its stop. Whoever sends writes to the pipe directly,
 //! without ever waiting; only what does not fit is left to that thread. While only stdout has anything to say, the thread
-//! waits for it in a plain read, and is called from there when anything else happens (see [`minder`]). After [`Event::Ended`](super::Event::Ended)
+//! waits for it in a plain read, and is called from there when anything else happens (see [`minder`](system::minder)). After [`Event::Ended`](super::Event::Ended)
 //! the whole process group is gone and the process has been waited for.
 
 mod calm;
@@ -19,8 +19,6 @@ mod output;
 use super::Link;
 use crate::error::Error;
 use crate::log;
-#[cfg(doc)]
-use crate::system::minder;
 use crate::system::{self, Waker, Watch};
 use input::Shared;
 use output::Output;

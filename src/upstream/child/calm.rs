@@ -49,7 +49,7 @@ mod tests {
 
     /// How many wakes for stdout only it takes.
     fn wakes(calm: &mut Calm) -> usize {
-        1 + (0..).take_while(|_| !calm.note_wake(true)).count()
+        1 + (0..=MOST_WAKES).take_while(|_| !calm.note_wake(true)).count()
     }
 
     #[test]
