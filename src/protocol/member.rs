@@ -1,7 +1,8 @@
 //! Finds one member deep inside a JSON text, and puts another value in its place. Nothing else is looked at, and
 //! every other byte stays what it was.
 
-use serde_core::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use super::walk;
+use serde_core::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
@@ -66,6 +67,20 @@ pub fn without(text: &str, path: &[&str]) -> String {
 /// The members of an object in their order, names unescaped, values as JSON text; `None` where it is no object.
 #[must_use]
 pub fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+    let mut found = Vec::new();
+    match walk::members(text, |name, value| found.push((Cow::Borrowed(name), value))) {
+        Some(_) => Some(found),
+        None => slow_members(text),
+    }
+}
+
+/// Shows each of them; says whether it is an object. Of none, some may have been shown.
+pub(super) fn each<'a>(text: &'a str, mut see: impl FnMut(&str, &'a str)) -> bool {
+    members(text).map(|all| all.iter().for_each(|(name, value)| see(name, value))).is_some()
+}
+
+/// The same, as `serde_json` reads them.
+pub(super) fn slow_members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     struct All;
     impl<'de> Visitor<'de> for All {
         type Value = Vec<(Cow<'de, str>, &'de str)>;
@@ -87,29 +102,16 @@ pub fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
 }
 
 fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    struct Wanted<'n>(&'n str);
-    impl<'de> Visitor<'de> for Wanted<'_> {
-        type Value = Option<&'de str>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
+    let mut found = None;
+    let is_plain = walk::members(text, |known, value| {
+        if known == name {
+            found = Some(value);
         }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut found = None;
-            while let Some(Text(key)) = map.next_key()? {
-                if key == self.0 {
-                    found = Some(map.next_value::<&RawValue>()?.get());
-                } else {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-            Ok(found)
-        }
+    });
+    match is_plain {
+        Some(_) => found,
+        None => slow_members(text)?.into_iter().rev().find(|(known, _)| known == name).map(|(_, value)| value),
     }
-    if !text.starts_with('{') {
-        return None;
-    }
-    let mut json = serde_json::Deserializer::from_str(text);
-    json.deserialize_map(Wanted(name)).ok().flatten()
 }
 
 /// A string of the text, copied only where it has escapes; serde's own `Cow` is always a copy.

@@ -8,6 +8,8 @@ pub mod ends;
 mod plain;
 
 use super::member::{self, Text};
+use super::noted::{Name, Noted};
+use super::sole::{Ambiguous, folds_to};
 use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -106,7 +108,11 @@ pub struct Message {
     /// Where its id stands.
     id: Option<Range<usize>>,
     params: Option<Range<usize>>,
+    result: Option<Range<usize>>,
     related: Option<Id>,
+    /// Some readers find other members in it than we do.
+    is_ambiguous: bool,
+    noted: Noted,
 }
 
 /// Why bytes are no message, and what to answer to them.
@@ -139,10 +145,11 @@ impl Message {
     /// As [`Message::parse`].
     pub fn parse_or_give_back(mut bytes: Vec<u8>) -> Result<Self, (Invalid, Vec<u8>)> {
         trim(&mut bytes);
-        let text = String::from_utf8(bytes).map_err(|error| (no_utf8(), error.into_bytes()))?;
-        match look(&text) {
-            Ok(Seen { kind, is_error, id, params }) => {
-                Ok(Self { text: flatten(text), kind, is_error, id, params, related: None })
+        match utf8(&bytes).and_then(look) {
+            Ok(Seen { kind, is_error, id, params, result, is_ambiguous }) => {
+                flatten(&mut bytes);
+                let noted = Noted::default();
+                Ok(Self { bytes, kind, is_error, id, params, result, related: None, is_ambiguous, noted })
             }
             Err(invalid) => Err((invalid, text.into_bytes())),
         }
@@ -201,7 +208,10 @@ impl Message {
             is_error: false,
             id: Some(before.len()..before.len() + shown.len()),
             params: Some(at),
+            result: None,
             related: None,
+            is_ambiguous: false,
+            noted: Noted::default(),
         }
     }
 
@@ -216,20 +226,28 @@ impl Message {
             is_error: false,
             id: None,
             params: Some(at),
+            result: None,
             related: None,
+            is_ambiguous: false,
+            noted: Noted::default(),
         }
     }
 
     fn response(id: Option<&Id>, content: &str) -> Self {
         let shown = id.map_or("null", Id::as_json);
         let before = r#"{"jsonrpc":"2.0","id":"#;
+        let behind = before.len() + shown.len() + 1 + content.len();
+        let result = content.strip_prefix(r#""result":"#).map(|result| behind - result.len()..behind);
         Self {
             text: format!("{before}{shown},{content}}}"),
             kind: Kind::Response { id: id.cloned() },
-            is_error: content.starts_with("\"error\""),
+            is_error: result.is_none(),
             id: id.map(|_| before.len()..before.len() + shown.len()),
             params: None,
+            result,
             related: None,
+            is_ambiguous: false,
+            noted: Noted::default(),
         }
     }
 
@@ -298,7 +316,7 @@ impl Message {
     /// The JSON text of `result`, if it is a response that has one.
     #[must_use]
     pub fn result_text(&self) -> Option<&str> {
-        if self.is_error { None } else { member::value(self.text(), &["result"]) }
+        if self.is_error { None } else { self.text().get(self.result.clone()?) }
     }
 
     /// The same message with other `params` (JSON text), which it gets if it had none; every other byte stays. A
@@ -312,23 +330,14 @@ impl Message {
             let parsed = Self::parse(member::with(self.text(), &["params"], params).into());
             return parsed.map_or_else(|_| self.clone(), |parsed| Self { related: self.related.clone(), ..parsed });
         };
-        let text = [&self.text[..range.start], params, &self.text[range.end..]].concat();
-        let moved = |at: usize| if at >= range.end { at + params.len() - range.len() } else { at };
-        let id = self.id.clone().map(|id| moved(id.start)..moved(id.end));
-        let params = Some(range.start..range.start + params.len());
-        let (kind, related) = (self.kind.clone(), self.related.clone());
-        Self { text, kind, is_error: self.is_error, id, params, related }
+        self.spliced(&range, params, self.kind.clone())
     }
 
     /// The same response with another `result` (JSON text); every other byte stays. Anything else stays as it is.
     #[must_use]
     pub fn with_result(&self, result: &str) -> Self {
-        let range = if self.is_error { None } else { member::range(self.text(), &["result"]) };
-        let Some(range) = range else { return self.clone() };
-        let text = [&self.text[..range.start], result, &self.text[range.end..]].concat();
-        let moved = |at: usize| if at >= range.end { at + result.len() - range.len() } else { at };
-        let id = self.id.clone().map(|id| moved(id.start)..moved(id.end));
-        Self { text, kind: self.kind.clone(), is_error: false, id, params: None, related: self.related.clone() }
+        let range = if self.is_error { None } else { self.result.clone() };
+        range.map_or_else(|| self.clone(), |range| self.spliced(&range, result, self.kind.clone()))
     }
 
     /// The code of the error that a response has.
@@ -378,12 +387,7 @@ impl Message {
             Kind::Response { .. } => Kind::Response { id: Some(id.clone()) },
             Kind::Notification { .. } => return self.clone(),
         };
-        let new = id.as_json();
-        let text = [&self.text[..range.start], new, &self.text[range.end..]].concat();
-        let moved = |at: usize| if at >= range.end { at + new.len() - range.len() } else { at };
-        let params = self.params.clone().map(|params| moved(params.start)..moved(params.end));
-        let id = Some(range.start..range.start + new.len());
-        Self { text, kind, is_error: self.is_error, id, params, related: self.related.clone() }
+        self.spliced(&range, id.as_json(), kind)
     }
 
     /// The same message with another value (JSON text) at this place of its `params`; unchanged where there is none.
@@ -391,12 +395,48 @@ impl Message {
     pub fn with_param(&self, path: &[&str], value: &str) -> Self {
         let Some(params) = self.params.clone() else { return self.clone() };
         let Some(found) = self.params().and_then(|params| member::range(params, path)) else { return self.clone() };
-        let range = params.start + found.start..params.start + found.end;
-        let text = [&self.text[..range.start], value, &self.text[range.end..]].concat();
-        let moved = |at: usize| if at >= range.end { at + value.len() - range.len() } else { at };
-        let id = self.id.clone().map(|id| moved(id.start)..moved(id.end));
-        let params = Some(params.start..moved(params.end));
-        Self { text, kind: self.kind.clone(), is_error: self.is_error, id, params, related: self.related.clone() }
+        self.spliced(&(params.start + found.start..params.start + found.end), value, self.kind.clone())
+    }
+
+    /// The same message with another text in this place; every other byte stays.
+    fn spliced(&self, range: &Range<usize>, new: &str, kind: Kind) -> Self {
+        let shifted = |at: usize| at + new.len() - range.len();
+        let moved = |place: &Range<usize>| match place {
+            place if place.start >= range.end => shifted(place.start)..shifted(place.end),
+            place if place.end >= range.end => place.start..shifted(place.end),
+            place => place.clone(),
+        };
+        let is_apart = |params: &Range<usize>| params.end <= range.start || params.start >= range.end;
+        Self {
+            bytes: [&self.bytes[..range.start], new.as_bytes(), &self.bytes[range.end..]].concat(),
+            kind,
+            is_error: self.is_error,
+            id: self.id.as_ref().map(moved),
+            params: self.params.as_ref().map(moved),
+            result: self.result.as_ref().map(moved),
+            related: self.related.clone(),
+            is_ambiguous: self.is_ambiguous,
+            noted: if self.params.as_ref().is_none_or(is_apart) { self.noted.clone() } else { Noted::default() },
+        }
+    }
+
+    /// Whether some readers find other members in it than we do: a name stands in it in another case.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        self.is_ambiguous
+    }
+
+    /// What of its params is asked for again and again.
+    pub(super) fn noted(&self) -> &Noted {
+        &self.noted
+    }
+
+    /// These members of its params, if every reader finds the same: JSON texts.
+    ///
+    /// # Errors
+    /// One of them stands there twice, or its name does in another case.
+    pub(super) fn sole<const N: usize>(&self, names: [Name; N]) -> Result<[Option<&str>; N], Ambiguous> {
+        self.noted.sole(self.params().unwrap_or_default(), names)
     }
 }
 
@@ -464,6 +504,9 @@ fn place(text: &str, part: &str) -> Range<usize> {
     start..start + part.len()
 }
 
+/// The members that a message may have.
+const NAMES: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+
 /// The top level of a message; `None` where a member is missing.
 #[derive(Default)]
 struct Members<'a> {
@@ -471,9 +514,11 @@ struct Members<'a> {
     id: Option<&'a str>,
     method: Option<Text<'a>>,
     params: Option<&'a str>,
-    result: Option<IgnoredAny>,
-    error: Option<IgnoredAny>,
+    result: Option<&'a str>,
+    error: Option<&'a str>,
     twice: bool,
+    /// Another name is taken for one of [`NAMES`] by some readers.
+    is_ambiguous: bool,
 }
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -492,9 +537,12 @@ impl<'de> Deserialize<'de> for Members<'de> {
                         "id" => found.id.replace(map.next_value::<&RawValue>()?.get()).is_some(),
                         "method" => found.method.replace(map.next_value()?).is_some(),
                         "params" => found.params.replace(map.next_value::<&RawValue>()?.get()).is_some(),
-                        "result" => found.result.replace(map.next_value()?).is_some(),
-                        "error" => found.error.replace(map.next_value()?).is_some(),
-                        _ => map.next_value::<IgnoredAny>().map(|_| false)?,
+                        "result" => found.result.replace(map.next_value::<&RawValue>()?.get()).is_some(),
+                        "error" => found.error.replace(map.next_value::<&RawValue>()?.get()).is_some(),
+                        name => {
+                            found.is_ambiguous |= NAMES.iter().any(|known| folds_to(name, known));
+                            map.next_value::<IgnoredAny>().map(|_| false)?
+                        }
                     };
                 }
                 Ok(found)
@@ -539,6 +587,8 @@ struct Seen {
     is_error: bool,
     id: Option<Range<usize>>,
     params: Option<Range<usize>>,
+    result: Option<Range<usize>>,
+    is_ambiguous: bool,
 }
 
 /// The top level as `serde_json` reads it.
@@ -568,10 +618,12 @@ fn look(text: &str) -> Result<Seen, Invalid> {
     let id = found.id.filter(|id| *id != "null").map(|raw| place(text, raw));
     let is_error = match (&found.result, &found.error) {
         (None, Some(_)) => true,
-        (Some(_), Some(_)) => member::value(text, &["error"]) != Some("null"),
+        (Some(_), Some(error)) => *error != "null",
         (_, None) => false,
     };
-    Ok(Seen { kind: kind(found)?, is_error, id, params })
+    let result = found.result.map(|raw| place(text, raw));
+    let is_ambiguous = found.is_ambiguous;
+    Ok(Seen { kind: kind(found)?, is_error, id, params, result, is_ambiguous })
 }
 
 /// A response may have both `result` and `error`: some servers write `null` for the one that it is not.

@@ -4,13 +4,11 @@
 //! same (Go's `encoding/json`, which folds two letters outside ASCII too). A client that wrote both could show us one
 //! id and the server another: one that belongs to another client.
 
-use super::member::Text;
-use serde_core::de::{Deserializer, Error, MapAccess, Visitor};
-use serde_json::value::RawValue;
-use std::fmt;
+use super::member::slow_members;
+use super::walk;
 
 /// A name stands more than once, or only in another case.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ambiguous;
 
 /// The values of these members of an object, as JSON text; of no object there are none.
@@ -18,31 +16,39 @@ pub struct Ambiguous;
 /// # Errors
 /// One of the names stands in it twice, or in another case.
 pub fn sole<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Result<[Option<&'a str>; N], Ambiguous> {
-    struct Wanted<'n, const N: usize>([&'n str; N]);
-    impl<'de, const N: usize> Visitor<'de> for Wanted<'_, N> {
-        type Value = [Option<&'de str>; N];
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object in which these names stand once")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut found = [None; N];
-            while let Some(Text(name)) = map.next_key()? {
-                let value = map.next_value::<&RawValue>()?.get();
-                let Some(at) = self.0.iter().position(|wanted| folds_to(&name, wanted)) else { continue };
-                if name != self.0[at] || found[at].replace(value).is_some() {
-                    return Err(A::Error::custom("ambiguous"));
-                }
-            }
-            Ok(found)
-        }
-    }
     if !text.starts_with('{') {
         return Ok([None; N]);
     }
-    serde_json::Deserializer::from_str(text).deserialize_map(Wanted(names)).map_err(|_| Ambiguous)
+    let mut found = Found { names, values: [None; N], is_ambiguous: false };
+    if walk::members(text, |name, value| found.see(name, value)).is_none() {
+        found = Found { names, values: [None; N], is_ambiguous: false };
+        for (name, value) in slow_members(text).ok_or(Ambiguous)? {
+            found.see(&name, value);
+        }
+    }
+    if found.is_ambiguous { Err(Ambiguous) } else { Ok(found.values) }
 }
 
-fn folds_to(name: &str, wanted: &str) -> bool {
+struct Found<'a, 'n, const N: usize> {
+    names: [&'n str; N],
+    values: [Option<&'a str>; N],
+    is_ambiguous: bool,
+}
+
+impl<'a, const N: usize> Found<'a, '_, N> {
+    fn see(&mut self, name: &str, value: &'a str) {
+        match self.names.iter().position(|wanted| *wanted == name) {
+            Some(at) => self.is_ambiguous |= self.values[at].replace(value).is_some(),
+            None => self.is_ambiguous |= self.names.iter().any(|wanted| folds_to(name, wanted)),
+        }
+    }
+}
+
+/// Whether some reader takes this name for that one.
+pub(super) fn folds_to(name: &str, wanted: &str) -> bool {
+    if name.is_ascii() {
+        return name.eq_ignore_ascii_case(wanted);
+    }
     let fold = |c: char| match c {
         'ſ' => 's',
         '\u{212a}' => 'k', // the sign for kelvin

@@ -28,7 +28,6 @@
 //! of a request at most; what needs no change keeps its bytes; what is kept is bounded.
 
 mod client;
-mod edit;
 mod from_client;
 mod from_server;
 mod greeting;

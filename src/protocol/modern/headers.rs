@@ -5,7 +5,7 @@
 
 use super::super::base64;
 use super::super::message::{INVALID_PARAMS, Kind, METHOD_NOT_FOUND, Message};
-use super::super::sole::sole;
+use super::super::noted::Name;
 use super::{HEADER_MISMATCH, MISSING_CAPABILITY, REVISION, UNSUPPORTED_VERSION, meta};
 use std::borrow::Cow;
 
@@ -61,7 +61,7 @@ pub fn of(message: &Message) -> Vec<(&'static str, String)> {
     let method = message.method().map(|method| said(METHOD, method.to_owned()));
     let version = meta::version(message).map(|version| said(VERSION, version));
     let name = match message.kind() {
-        Kind::Request { method, .. } => named_by(method).and_then(|(member, _)| string(message, member)),
+        Kind::Request { method, .. } => named_by(method).and_then(|(name, _, _)| string(message, name)),
         _ => None,
     };
     version.into_iter().chain(method).chain(name.map(|name| said(NAME, name))).collect()
@@ -92,8 +92,8 @@ pub fn check(message: &Message, given: &Given<'_>, supported: &[&str]) -> Result
     let version = complete(message)?;
     same(message, "MCP-Protocol-Version", given.version.map(str::trim), &version)?;
     same(message, "Mcp-Method", given.method.map(str::trim), method)?;
-    if let Some((member, is_required)) = named_by(method) {
-        check_name(message, given.name, member, is_required)?;
+    if let Some(named) = named_by(method) {
+        check_name(message, given.name, named)?;
     }
     let latest = supported.iter().copied().max().unwrap_or(REVISION).max(REVISION);
     // A legacy one may be supported, but not by requests that carry it themselves.
@@ -135,12 +135,11 @@ pub(super) fn differs(request: &Message, header: &str, given: &str, body: &str) 
 fn complete(message: &Message) -> Result<String, Box<Message>> {
     let invalid = |why: &str| Box::new(Message::error(message.id(), INVALID_PARAMS, &format!("Invalid params: {why}")));
     let twice = |_| invalid("a member stands twice, or in another case");
-    let [found] = sole(message.params().unwrap_or_default(), ["_meta"]).map_err(twice)?;
-    let Some(found) = found.filter(|found| found.starts_with('{')) else {
+    let [found] = message.sole([Name::Meta]).map_err(twice)?;
+    if found.is_none_or(|found| !found.starts_with('{')) {
         return Err(invalid("_meta is missing"));
-    };
-    let names = [meta::PROTOCOL_VERSION, meta::CLIENT_CAPABILITIES];
-    let [version, capabilities] = sole(found, names).map_err(twice)?;
+    }
+    let [version, capabilities] = message.sole([Name::ProtocolVersion, Name::ClientCapabilities]).map_err(twice)?;
     let Some(version) = version else {
         return Err(invalid(&format!("_meta has no {}", meta::PROTOCOL_VERSION)));
     };
@@ -156,11 +155,11 @@ fn complete(message: &Message) -> Result<String, Box<Message>> {
 
 /// Which member of its params `Mcp-Name` repeats, and whether a request without the header is refused: the tasks
 /// extension asks for it too, but few clients of it give it.
-fn named_by(method: &str) -> Option<(&'static str, bool)> {
+fn named_by(method: &str) -> Option<(Name, &'static str, bool)> {
     match method {
-        "tools/call" | "prompts/get" => Some(("name", true)),
-        "resources/read" => Some(("uri", true)),
-        "tasks/get" | "tasks/update" | "tasks/cancel" => Some(("taskId", false)),
+        "tools/call" | "prompts/get" => Some((Name::Name, "name", true)),
+        "resources/read" => Some((Name::Uri, "uri", true)),
+        "tasks/get" | "tasks/update" | "tasks/cancel" => Some((Name::TaskId, "taskId", false)),
         _ => None,
     }
 }
@@ -173,8 +172,12 @@ fn same(message: &Message, header: &str, given: Option<&str>, body: &str) -> Res
     }
 }
 
-fn check_name(message: &Message, given: Option<&str>, member: &str, is_required: bool) -> Result<(), Box<Message>> {
-    let Ok([body]) = sole(message.params().unwrap_or_default(), [member]) else {
+fn check_name(
+    message: &Message,
+    given: Option<&str>,
+    (name, member, is_required): (Name, &str, bool),
+) -> Result<(), Box<Message>> {
+    let Ok([body]) = message.sole([name]) else {
         return Err(mismatch(message, &format!("'{member}' stands twice in the body, or in another case")));
     };
     let body = body.and_then(|body| serde_json::from_str::<String>(body).ok());
@@ -192,8 +195,8 @@ fn check_name(message: &Message, given: Option<&str>, member: &str, is_required:
     }
 }
 
-fn string(message: &Message, member: &str) -> Option<String> {
-    super::super::member::string(message.params()?, &[member])
+fn string(message: &Message, name: Name) -> Option<String> {
+    serde_json::from_str(message.noted().value(message.params()?, name)?).ok()
 }
 
 /// Whether it is a revision's name: a date.

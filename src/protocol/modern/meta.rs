@@ -1,8 +1,11 @@
 //! The reserved members of `_meta` that a modern message carries (MCP 2026-07-28, `basic/index`, "`_meta`").
 
+use super::super::edit::{Edit, edited};
 use super::super::level::Level;
 use super::super::member;
 use super::super::message::{Id, Message};
+use super::super::noted::Name;
+use std::borrow::Cow;
 
 /// The revision of a request.
 pub const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -31,19 +34,19 @@ pub fn version(message: &Message) -> Option<String> {
     if !params.contains("protocolVersion") && !params.contains("\\u") {
         return None;
     }
-    string(message, PROTOCOL_VERSION)
+    serde_json::from_str(value(message, Name::ProtocolVersion)?).ok()
 }
 
 /// The JSON text of the client's capabilities.
 #[must_use]
 pub fn capabilities(message: &Message) -> Option<&str> {
-    value(message, CLIENT_CAPABILITIES)
+    value(message, Name::ClientCapabilities)
 }
 
 /// The JSON text of the client's name and version.
 #[must_use]
 pub fn client_info(message: &Message) -> Option<&str> {
-    value(message, CLIENT_INFO)
+    value(message, Name::ClientInfo)
 }
 
 /// From which level on the client wants log messages of this request; an error where it names none that is known.
@@ -51,13 +54,21 @@ pub fn client_info(message: &Message) -> Option<&str> {
 /// # Errors
 /// What stands there is no level.
 pub fn log_level(message: &Message) -> Result<Option<Level>, NoLevel> {
-    value(message, LOG_LEVEL).map(|text| Level::from_json(text).ok_or(NoLevel)).transpose()
+    value(message, Name::LogLevel).map(level).transpose()
+}
+
+/// The level that a JSON text names.
+///
+/// # Errors
+/// It names none.
+pub fn level(text: &str) -> Result<Level, NoLevel> {
+    Level::from_json(text).ok_or(NoLevel)
 }
 
 /// The `subscriptions/listen` that a notification belongs to (`basic/patterns/subscriptions`).
 #[must_use]
 pub fn subscription_id(message: &Message) -> Option<Id> {
-    Id::from_json(value(message, SUBSCRIPTION_ID)?)
+    Id::from_json(value(message, Name::SubscriptionId)?)
 }
 
 /// Whether a client may be asked for this by the capabilities (JSON text) that it declared.
@@ -68,34 +79,31 @@ pub fn declares(capabilities: &str, path: &[&str]) -> bool {
 
 /// The params (JSON text) without the reserved members of `_meta`, and without a `_meta` that holds nothing else.
 #[must_use]
-pub fn stripped(params: &str) -> String {
-    let range = member::range(params, &["_meta"]);
-    let Some((range, meta)) = range.and_then(|range| Some((range.clone(), member::members(&params[range])?))) else {
-        return params.to_owned();
-    };
-    let kept: Vec<_> = meta.iter().filter(|(name, _)| !name.starts_with(RESERVED)).collect();
-    if kept.is_empty() {
-        return member::without(params, &["_meta"]);
-    }
-    if kept.len() == meta.len() {
-        return params.to_owned();
-    }
-    let kept: Vec<_> =
-        kept.iter().map(|(name, value)| format!("{}:{value}", serde_json::Value::from(&**name))).collect();
-    format!("{}{{{}}}{}", &params[..range.start], kept.join(","), &params[range.end..])
+pub fn stripped(params: &str) -> Cow<'_, str> {
+    let members = member::members(params).unwrap_or_default();
+    edited(params, &members, |name, value| if name == "_meta" { unreserved(value) } else { Edit::Keep })
 }
 
-fn value<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+/// What becomes of a `_meta` that is to have none of the reserved members.
+pub(in super::super) fn unreserved(meta: &str) -> Edit {
+    let Some(members) = member::members(meta) else { return Edit::Keep };
+    let is_reserved = |name: &str| name.starts_with(RESERVED);
+    if members.iter().all(|(name, _)| is_reserved(name)) {
+        return Edit::Cut;
+    }
+    match edited(meta, &members, |name, _| if is_reserved(name) { Edit::Cut } else { Edit::Keep }) {
+        Cow::Borrowed(_) => Edit::Keep,
+        Cow::Owned(kept) => Edit::Put(kept),
+    }
+}
+
+fn value(message: &Message, name: Name) -> Option<&str> {
     let params = message.params()?;
     // A look at the text is much quicker than one at its structure, and most legacy messages have none of it.
-    if !params.contains("_meta") && !params.contains('\\') {
+    if !message.noted().is_read() && !params.contains("_meta") && !params.contains('\\') {
         return None;
     }
-    member::value(params, &["_meta", name])
-}
-
-fn string(message: &Message, name: &str) -> Option<String> {
-    serde_json::from_str(value(message, name)?).ok()
+    message.noted().value(params, name)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ impl Share {
         if !self.members.contains_key(&key) {
             return;
         }
-        if sole(message.text(), ["jsonrpc", "id", "method", "params", "result", "error"]).is_err() {
+        if message.is_ambiguous() {
             refuse(key, &message, INVALID_REQUEST, AMBIGUOUS, out);
             return;
         }

@@ -2,6 +2,7 @@
 //!
 //! Always: nothing that a client writes names a request or a token of another client at the server.
 
+use super::super::super::edit::{Edit, edited};
 use super::super::super::hub::{AMBIGUOUS, Action, Key, refuse};
 use super::super::super::level::Level;
 use super::super::super::member;
@@ -9,10 +10,11 @@ use super::super::super::message::{
     INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id, Kind as MessageKind, METHOD_NOT_FOUND, Message,
 };
 use super::super::super::modern::{LEGACY_ONLY, REVISION, UNSUPPORTED_VERSION, meta};
-use super::super::super::sole::{Ambiguous, sole};
+use super::super::super::noted::Name;
+use super::super::super::sole::sole;
 use super::capabilities::{may_be_asked, of_server};
-use super::rounds::{without, without_rounds};
 use super::{Call, Holder, Phase, Server, Stage, ToLegacy, can_be_parked};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// A request of a client, and what is to be known of it.
@@ -35,7 +37,7 @@ impl ToLegacy {
         if !self.clients.contains_key(&key) {
             return;
         }
-        if sole(message.text(), ["jsonrpc", "id", "method", "params", "result", "error"]).is_err() {
+        if message.is_ambiguous() {
             refuse(key, &message, INVALID_REQUEST, AMBIGUOUS, out);
             return;
         }
@@ -105,12 +107,9 @@ impl ToLegacy {
         let Some(call) = self.calls.get_mut(&number) else { return };
         call.stage = Stage::Working;
         let mut sent = message.with_id(&Id::number(number));
-        if let Some(params) = message.params() {
-            let mut params = meta::stripped(params);
-            if call.can_be_parked() {
-                // No modern client could ask for the task that a legacy server would make of it.
-                params = without(without_rounds(&params), &"task");
-            }
+        if let Some(params) = message.params()
+            && let Cow::Owned(params) = legacy_params(params, call.can_be_parked())
+        {
             sent = sent.with_params(&params);
         }
         if call.token.is_some() {
@@ -241,16 +240,15 @@ fn read(key: Key, message: &Message) -> Result<Request<'_>, Box<Message>> {
     let (Some(id), Some(method)) = (message.id(), message.method()) else {
         return Err(Box::new(Message::error(None, INVALID_REQUEST, "it is no request")));
     };
-    let members = || -> Result<_, Ambiguous> {
-        let names = ["_meta", "requestState", "inputResponses"];
-        let [meta, state, responses] = sole(message.params().unwrap_or_default(), names)?;
-        let [token, _, _, _] = sole(
-            meta.unwrap_or_default(),
-            ["progressToken", meta::PROTOCOL_VERSION, meta::CLIENT_CAPABILITIES, meta::LOG_LEVEL],
-        )?;
-        Ok((token, state, responses))
-    };
-    let Ok((token, state, responses)) = members() else {
+    let names = [
+        Name::RequestState,
+        Name::InputResponses,
+        Name::ProgressToken,
+        Name::ProtocolVersion,
+        Name::ClientCapabilities,
+        Name::LogLevel,
+    ];
+    let Ok([state, responses, token, ..]) = message.sole(names) else {
         return Err(Box::new(Message::error(Some(id), INVALID_REQUEST, AMBIGUOUS)));
     };
     if let Some(version) = meta::version(message).filter(|version| version != REVISION) {
@@ -288,4 +286,15 @@ pub fn new_call(request: Request<'_>) -> Call {
 /// A notification without what only a modern one says of itself.
 fn stripped(message: &Message) -> Message {
     message.params().map_or_else(|| message.clone(), |params| message.with_params(&meta::stripped(params)))
+}
+
+/// The params of a request without what a legacy server does not know; of one that has rounds, without those either.
+fn legacy_params(params: &str, has_rounds: bool) -> Cow<'_, str> {
+    let members = member::members(params).unwrap_or_default();
+    edited(params, &members, |name, value| match name {
+        "_meta" => meta::unreserved(value),
+        // No modern client could ask for the task that a legacy server would make of it.
+        "inputResponses" | "requestState" | "task" if has_rounds => Edit::Cut,
+        _ => Edit::Keep,
+    })
 }

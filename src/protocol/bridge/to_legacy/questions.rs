@@ -5,10 +5,11 @@
 //! only to whoever calls next, and the server would take those roots for everybody's: it is refused, unless all keys are
 //! one client's.
 
+use super::super::super::edit::{Edit, edited};
 use super::super::super::hub::Action;
 use super::super::super::member;
 use super::super::super::message::{INTERNAL_ERROR, Id, METHOD_NOT_FOUND, Message};
-use super::super::super::modern::meta;
+use super::super::super::modern::meta::unreserved;
 use super::capabilities::{lacks, required};
 use super::from_client::{Request, new_call};
 use super::{LINK_FACTOR, Question, ToLegacy, can_be_parked, whole};
@@ -178,13 +179,22 @@ impl Question {
 
 /// The params of a question without what the modern era does not have.
 fn modern_params(params: &str) -> String {
-    let mut params = params.to_owned();
-    for path in [&["elicitationId"][..], &["task"], &["_meta", "progressToken"]] {
-        params = member::without(&params, path);
+    let members = member::members(params).unwrap_or_default();
+    let kept = edited(params, &members, |name, value| match name {
+        "elicitationId" | "task" => Edit::Cut,
+        "_meta" => modern_meta(value),
+        _ => Edit::Keep,
+    });
+    kept.into_owned()
+}
+
+/// A `_meta` of a question without what is reserved, and without a token: nothing is told of its progress.
+fn modern_meta(meta: &str) -> Edit {
+    let kept = member::without(meta, &["progressToken"]);
+    match unreserved(&kept) {
+        Edit::Keep if kept != meta => Edit::Put(kept),
+        edit => edit,
     }
-    let params = meta::stripped(&params);
-    let is_empty = member::value(&params, &["_meta"]).and_then(member::members).is_some_and(|meta| meta.is_empty());
-    if is_empty { member::without(&params, &["_meta"]) } else { params }
 }
 
 #[cfg(test)]

@@ -1,20 +1,9 @@
 //! The rounds of one request (2026-07-28, `basic/patterns/mrtr`): what a repeat repeats, and what it brings.
 
+use super::super::super::edit::{Edit, edited};
 use super::super::super::member;
 use super::super::super::message::Id;
 use std::borrow::Cow;
-
-/// The params without what makes a request a repeat.
-pub fn without_rounds(params: &str) -> String {
-    ["inputResponses", "requestState"].iter().fold(params.to_owned(), without)
-}
-
-/// The params without this member.
-pub fn without(params: String, name: &&str) -> String {
-    // A look at the text is much quicker than one at its structure.
-    let may_have = params.contains(name) || params.contains('\\');
-    if may_have { member::without(&params, &[name]) } else { params }
-}
 
 /// What a client calls the question with this number: what the server calls it if that is a text, so that who knows the
 /// server knows its questions; else a name of ours.
@@ -25,8 +14,10 @@ pub fn name_of(number: u64, id: &Id) -> String {
 }
 
 /// The params that a repeat has in common with its request.
-pub fn repeated(params: &str) -> String {
-    without_rounds(&member::without(params, &["_meta"]))
+pub fn repeated(params: &str) -> Cow<'_, str> {
+    let members = member::members(params).unwrap_or_default();
+    let is_own = |name: &str| ["_meta", "inputResponses", "requestState"].contains(&name);
+    edited(params, &members, |name, _| if is_own(name) { Edit::Cut } else { Edit::Keep })
 }
 
 /// Whether two JSON texts say the same; of what is too much for a tree, whether they are spelled the same.

@@ -2,10 +2,10 @@
 //!
 //! Always: nothing is declared for the client that it did not declare itself.
 
+use super::super::super::edit::{Edit, edited, led_by};
 use super::super::super::level::Level;
 use super::super::super::member;
 use super::super::super::modern::{REVISION, meta};
-use super::edit::{Edit, edited, led_by};
 
 /// The legacy revisions. Of any that is not one of them, the client is promised the last.
 const REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];

@@ -2,11 +2,11 @@
 //!
 //! Always: nothing gets to the client about a request that is answered or cancelled.
 
+use super::super::super::edit::{Edit, Members, edited};
 use super::super::super::hub::whole;
 use super::super::super::member;
 use super::super::super::message::{INVALID_PARAMS, Id, Kind, METHOD_NOT_FOUND, Message};
 use super::super::super::modern::meta;
-use super::edit::{Edit, Members, edited};
 use super::greeting::{capabilities, greeting, names_ours, plain, without_reserved};
 use super::{Call, Crossed, ToModern};
 

@@ -1,10 +1,10 @@
 //! What the server says of itself in `server/discover`, as a legacy client hears it in the answer to `initialize`; and
 //! any other result as a legacy client knows it.
 
+use super::super::super::edit::{Edit, Members, edited, led_by};
 use super::super::super::member;
 use super::super::super::message::Message;
 use super::super::super::modern::{REVISION, UNSUPPORTED_VERSION, meta};
-use super::edit::{Edit, Members, edited, led_by};
 use std::borrow::Cow;
 
 /// Requests whose results say how long they may be kept (`server/utilities/caching`).

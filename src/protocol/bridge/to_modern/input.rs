@@ -3,10 +3,10 @@
 //!
 //! Always: the questions of a request are open only while it is not at the server; whoever answers one answers it once.
 
+use super::super::super::edit::{Edit, Members, edited, led_by};
 use super::super::super::member;
 use super::super::super::message::{Id, Message};
 use super::client::is_by_url;
-use super::edit::{Edit, Members, edited, led_by};
 use super::{Call, Crossed, ROUNDS, ToModern, cancelled};
 use std::collections::HashSet;
 

@@ -3,9 +3,10 @@
 //! Always: nothing that a client writes names a request or a token of another client at the server.
 
 use super::{Action, Key, Member, Open, Phase, Share};
-use crate::protocol::hub::{AMBIGUOUS, Hub, refuse, token};
+use crate::protocol::hub::{AMBIGUOUS, Hub, refuse};
 use crate::protocol::message::{INTERNAL_ERROR, INVALID_REQUEST, Id, Kind, Message};
 use crate::protocol::modern::meta;
+use crate::protocol::noted::Name;
 use crate::protocol::sole::sole;
 
 impl Share {
@@ -14,7 +15,7 @@ impl Share {
         if !self.members.contains_key(&key) {
             return;
         }
-        if sole(message.text(), ["jsonrpc", "id", "method", "params", "result", "error"]).is_err() {
+        if message.is_ambiguous() {
             refuse(key, &message, INVALID_REQUEST, AMBIGUOUS, out);
             return;
         }
@@ -82,10 +83,11 @@ impl Share {
 
     /// A request for a modern server: it goes on under a number of ours.
     fn pass(&mut self, key: Key, message: &Message, out: &mut Vec<Action>) {
-        let Ok(token) = token(message.params()) else {
+        let Ok([token]) = message.sole([Name::ProgressToken]) else {
             refuse(key, message, INVALID_REQUEST, AMBIGUOUS, out);
             return;
         };
+        let token = token.and_then(Id::from_json);
         let number = self.number();
         let (Some(id), Some(member)) = (message.id(), self.members.get_mut(&key)) else { return };
         let mut sent = message.with_id(&Id::number(number));
