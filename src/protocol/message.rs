@@ -100,7 +100,6 @@ pub enum Kind {
 /// One JSON-RPC message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
-    /// It was checked when it was read, and is not again each time that a part of it is looked at.
     text: String,
     kind: Kind,
     /// It is a response that has an error.
@@ -145,11 +144,12 @@ impl Message {
     /// As [`Message::parse`].
     pub fn parse_or_give_back(mut bytes: Vec<u8>) -> Result<Self, (Invalid, Vec<u8>)> {
         trim(&mut bytes);
-        match utf8(&bytes).and_then(look) {
+        // The whole text is checked first: skipped strings would let invalid UTF-8 pass.
+        let text = String::from_utf8(bytes).map_err(|error| (not_utf8(), error.into_bytes()))?;
+        match look(&text) {
             Ok(Seen { kind, is_error, id, params, result, is_ambiguous }) => {
-                flatten(&mut bytes);
-                let noted = Noted::default();
-                Ok(Self { bytes, kind, is_error, id, params, result, related: None, is_ambiguous, noted })
+                let (text, noted) = (flat(text), Noted::default());
+                Ok(Self { text, kind, is_error, id, params, result, related: None, is_ambiguous, noted })
             }
             Err(invalid) => Err((invalid, text.into_bytes())),
         }
@@ -170,7 +170,7 @@ impl Message {
         if !Self::is_batch(&bytes) {
             return Self::parse(bytes).map(|message| vec![message]);
         }
-        let text = utf8(&bytes)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| not_utf8())?;
         let Batch(messages) = serde_json::from_str(text).map_err(|_| explain(text))?;
         messages.and_then(|found| if found.is_empty() { Err(invalid("an empty batch")) } else { Ok(found) })
     }
@@ -281,7 +281,7 @@ impl Message {
     /// The JSON text of `params`, if there are any.
     #[must_use]
     pub fn params(&self) -> Option<&str> {
-        self.params.clone().map(|range| &self.text[range])
+        self.text.get(self.params.clone()?)
     }
 
     /// The id of a request or a response.
@@ -408,7 +408,7 @@ impl Message {
         };
         let is_apart = |params: &Range<usize>| params.end <= range.start || params.start >= range.end;
         Self {
-            bytes: [&self.bytes[..range.start], new.as_bytes(), &self.bytes[range.end..]].concat(),
+            text: [&self.text[..range.start], new, &self.text[range.end..]].concat(),
             kind,
             is_error: self.is_error,
             id: self.id.as_ref().map(moved),
@@ -456,7 +456,7 @@ fn trim(bytes: &mut Vec<u8>) {
 
 /// Makes a message one line. Only for what was found to be JSON: there, a line break stands between two tokens,
 /// because a string has none. Places in the text stay what they were.
-fn flatten(text: String) -> String {
+fn flat(text: String) -> String {
     // Numbers, and no early end: so the compiler looks at many bytes at once.
     let breaks = |found: u8, byte: &u8| found | u8::from(*byte == b'\n') | u8::from(*byte == b'\r');
     if text.as_bytes().chunks(256).all(|piece| piece.iter().fold(0, breaks) == 0) {
@@ -466,15 +466,10 @@ fn flatten(text: String) -> String {
     for byte in bytes.iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')) {
         *byte = b' ';
     }
-    String::from_utf8(bytes).expect("ASCII in place of ASCII leaves UTF-8")
+    String::from_utf8(bytes).expect("one character of ASCII for another")
 }
 
-/// The whole text is checked first: skipped strings would let invalid UTF-8 pass.
-fn utf8(bytes: &[u8]) -> Result<&str, Invalid> {
-    std::str::from_utf8(bytes).map_err(|_| no_utf8())
-}
-
-fn no_utf8() -> Invalid {
+fn not_utf8() -> Invalid {
     Invalid { code: PARSE_ERROR, reason: "it is not UTF-8".into() }
 }
 

@@ -6,7 +6,7 @@ use super::member;
 use super::modern::meta;
 use super::sole::{Ambiguous, folds_to};
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// A member of `params`, or of the `_meta` in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ const IN_META: [&str; 6] = [
 
 /// What was found, once somebody has asked. It is no part of what a message is.
 #[derive(Debug, Clone, Default)]
-pub struct Noted(OnceLock<Box<[Member; IN_PARAMS.len() + IN_META.len()]>>);
+pub struct Noted(OnceLock<Arc<[Member; IN_PARAMS.len() + IN_META.len()]>>);
 
 /// Where a value stands in the params; the last one, if there are more.
 #[derive(Debug, Clone, Default)]
@@ -88,13 +88,13 @@ impl Noted {
 
     fn read(&self, params: &str) -> &[Member; IN_PARAMS.len() + IN_META.len()] {
         self.0.get_or_init(|| {
-            let mut all = Box::<[Member; IN_PARAMS.len() + IN_META.len()]>::default();
+            let mut all = <[Member; IN_PARAMS.len() + IN_META.len()]>::default();
             let (outer, inner) = all.split_at_mut(IN_PARAMS.len());
             look(params, params, &IN_PARAMS, outer);
             if let Some(meta) = outer[Name::Meta as usize].place.clone() {
                 look(params, &params[meta], &IN_META, inner);
             }
-            all
+            Arc::new(all)
         })
     }
 }

@@ -16,8 +16,8 @@ pub fn members<'a>(text: &'a str, mut see: impl FnMut(&'a str, &'a str)) -> Opti
     }
     loop {
         let start = open(bytes, at, b'"')?;
-        let end = string(bytes, start)?;
-        let name = text.get(start..end).filter(|name| !name.contains('\\'))?;
+        let end = plain_string(bytes, start)?;
+        let name = text.get(start..end)?;
         at = blank(bytes, open(bytes, blank(bytes, end + 1), b':')?);
         let end = value(bytes, at, 0)?;
         see(name, text.get(at..end)?);
@@ -117,6 +117,18 @@ fn string(bytes: &[u8], mut at: usize) -> Option<usize> {
                 _ => return None,
             },
             0..0x20 => return None,
+            _ => at += 1,
+        }
+    }
+}
+
+/// The same, of a string without escapes.
+fn plain_string(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at = ordinary(bytes, at);
+        match bytes.get(at)? {
+            b'"' => return Some(at),
+            b'\\' | 0..0x20 => return None,
             _ => at += 1,
         }
     }

@@ -31,7 +31,7 @@ pub struct NoLevel;
 pub fn version(message: &Message) -> Option<String> {
     // Legacy messages are asked too, all of them: the name can hide from a look at the text only behind such escapes.
     let params = message.params()?;
-    if !params.contains("protocolVersion") && !params.contains("\\u") {
+    if !message.noted().is_read() && !params.contains("protocolVersion") && !params.contains("\\u") {
         return None;
     }
     serde_json::from_str(value(message, Name::ProtocolVersion)?).ok()

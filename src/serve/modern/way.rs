@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 const PROBE: Duration = Duration::from_secs(10);
 /// How long a further link over the bridge is kept without a client.
 const SPARE_LINK: Duration = Duration::from_secs(30);
-/// Whatever a server may ask of a client.
-const EVERYTHING: &str = r#"{"roots":{},"sampling":{"context":{},"tools":{}},"elicitation":{"form":{},"url":{}}}"#;
+/// Whatever a server may ask of a client, as a legacy server is told it.
+const EVERYTHING: &str = r#"{"elicitation":{"form":{},"url":{}},"roots":{},"sampling":{"context":{},"tools":{}}}"#;
 
 impl House {
     /// The way that a modern request takes. The thread that asks may have to wait until it is known what the server
@@ -149,9 +149,10 @@ impl House {
     /// another one. Where as many as may be are busy, it waits for one of them.
     fn crossing(self: &Arc<Self>, offer: &Arc<Offer>, request: &Message) -> Result<Visit, Error> {
         // One process for all is told that its client can do everything; the bridge knows who cannot.
-        let declared = meta::capabilities(request).filter(|_| offer.shared.is_none());
-        let declared = declared.unwrap_or(if offer.shared.is_some() { EVERYTHING } else { "{}" });
-        let capabilities = legacy_capabilities(declared);
+        let capabilities = match &offer.shared {
+            Some(_) => EVERYTHING.to_owned(),
+            None => legacy_capabilities(meta::capabilities(request).unwrap_or("{}")),
+        };
         let asked = may_be_addressed(request);
         let until = Instant::now() + PATIENCE;
         let _waits = offer.modern.waits();
@@ -298,4 +299,11 @@ fn resumed(offer: &Arc<Offer>, request: &Message) -> Option<Visit> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_said_as_a_legacy_server_is_told_it() {
+        assert_eq!(legacy_capabilities(EVERYTHING), EVERYTHING);
+    }
+}

@@ -51,19 +51,18 @@ fn dressed(result: &str, method: &str, server_info: Option<&str>) -> String {
     let has = |wanted: &str| members.iter().any(|(name, _)| name == wanted);
     let mut added = Vec::new();
     if !has("resultType") {
-        added.push(r#""resultType":"complete""#.to_owned());
+        added.push(r#""resultType":"complete""#);
     }
     if is_cacheable(method) {
-        added.extend((!has("ttlMs")).then(|| r#""ttlMs":0"#.to_owned()));
-        added.extend((!has("cacheScope")).then(|| r#""cacheScope":"private""#.to_owned()));
+        added.extend((!has("ttlMs")).then_some(r#""ttlMs":0"#));
+        added.extend((!has("cacheScope")).then_some(r#""cacheScope":"private""#));
     }
     let meta = has("_meta");
-    if let (Some(info), false) = (server_info, meta) {
-        added.push(format!(r#""_meta":{{"{SERVER_INFO}":{info}}}"#));
-    }
+    let identity = server_info.filter(|_| !meta).map(|info| [r#""_meta":{""#, SERVER_INFO, "\":", info, "}"].concat());
+    added.extend(identity.as_deref());
     let inside = result.strip_prefix('{').unwrap_or_default();
     let comma = if members.is_empty() || added.is_empty() { "" } else { "," };
-    let dressed = format!("{{{}{comma}{inside}", added.join(","));
+    let dressed = ["{", &added.join(","), comma, inside].concat();
     match server_info {
         Some(info) if meta => member::with(&dressed, &["_meta", SERVER_INFO], info),
         _ => dressed,

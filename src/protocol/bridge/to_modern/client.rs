@@ -22,18 +22,16 @@ pub struct Client {
     info: String,
     capabilities: String,
     /// What it set with `logging/setLevel`.
-    pub level: Option<Level>,
+    level: Option<Level>,
+    /// All of this as members of `_meta`.
+    meta: String,
 }
 
 impl Default for Client {
     fn default() -> Self {
         let version = env!("CARGO_PKG_VERSION");
-        Self {
-            revision: REVISIONS[3],
-            info: format!(r#"{{"name":"mcp-proxy","version":"{version}"}}"#),
-            capabilities: "{}".into(),
-            level: None,
-        }
+        let info = format!(r#"{{"name":"mcp-proxy","version":"{version}"}}"#);
+        Self { revision: REVISIONS[3], info, capabilities: "{}".into(), level: None, meta: String::new() }.retold()
     }
 }
 
@@ -49,7 +47,15 @@ impl Client {
             info: object("clientInfo").map_or(fallback.info, str::to_owned),
             capabilities: object("capabilities").map_or(fallback.capabilities, told),
             level: self.level,
-        };
+            meta: String::new(),
+        }
+        .retold();
+    }
+
+    /// The client has set the level from which on it wants log messages.
+    pub fn set_level(&mut self, level: Level) {
+        self.level = Some(level);
+        *self = std::mem::take(self).retold();
     }
 
     /// The revision that it is promised.
@@ -65,7 +71,7 @@ impl Client {
             return None;
         }
         let Some(place) = member::range(params, &["_meta"]) else {
-            return Some(led_by(params, &format!(r#""_meta":{{{}}}"#, self.meta())));
+            return Some(led_by(params, &format!(r#""_meta":{{{}}}"#, self.meta)));
         };
         let own = &params[place.clone()];
         let members = member::members(own).unwrap_or_default();
@@ -74,19 +80,20 @@ impl Client {
         };
         let own = if own.starts_with('{') { own } else { "{}" };
         let own = edited(own, &members, |name, _| if is_ours(name) { Edit::Cut } else { Edit::Keep });
-        Some([&params[..place.start], &led_by(&own, &self.meta()), &params[place.end..]].concat())
+        Some([&params[..place.start], &led_by(&own, &self.meta), &params[place.end..]].concat())
     }
 
-    /// The members of `_meta`.
-    fn meta(&self) -> String {
+    /// The same, with the members of `_meta` that say it.
+    fn retold(mut self) -> Self {
         let (version, info, capabilities) = (meta::PROTOCOL_VERSION, meta::CLIENT_INFO, meta::CLIENT_CAPABILITIES);
         let level = self.level.map(|level| format!(r#","{}":{}"#, meta::LOG_LEVEL, level.as_json()));
-        format!(
+        self.meta = format!(
             r#""{version}":"{REVISION}","{info}":{},"{capabilities}":{}{}"#,
             self.info,
             self.capabilities,
             level.unwrap_or_default()
-        )
+        );
+        self
     }
 
     /// The capability that this question needs and the client did not declare.
@@ -161,7 +168,7 @@ mod tests {
     #[test]
     fn the_members_of_a_request_stay() {
         let client = introduced(r#"{"clientInfo":{"name":"x" },"capabilities":{}}"#);
-        let meta = client.meta();
+        let meta = client.meta.clone();
         for (params, wanted) in [
             (None, Some(r#"{"_meta":{META}}"#)),
             (Some("null"), Some(r#"{"_meta":{META}}"#)),

@@ -56,7 +56,7 @@ impl ToModern {
     fn set_level(&mut self, id: &Id, params: Option<&str>) -> Message {
         let level = params.and_then(|params| member::value(params, &["level"])).and_then(Level::from_json);
         let Some(level) = level else { return Message::error(Some(id), INVALID_PARAMS, "there is no such log level") };
-        self.client.level = Some(level);
+        self.client.set_level(level);
         Message::result(id, "{}")
     }
 

@@ -9,6 +9,7 @@ use super::super::super::message::{INVALID_PARAMS, Id, Kind, METHOD_NOT_FOUND, M
 use super::super::super::modern::meta;
 use super::greeting::{capabilities, greeting, names_ours, plain, without_reserved};
 use super::{Call, Crossed, ToModern};
+use std::borrow::Cow;
 
 /// The code with which legacy servers say that there is no such resource (2025-11-25, `server/resources`).
 const NO_RESOURCE: &str = "-32002";
@@ -57,9 +58,11 @@ impl ToModern {
         let members = member::members(result).unwrap_or_default();
         match result_kind(&members) {
             ResultKind::Complete => {
-                let plain = plain(result, &members, &call.method);
-                let answer = finished(message, result, &plain).unwrap_or_else(|| message.clone());
-                out.push(Crossed::ToClient(restored(&call, &answer, message)));
+                let answer = match plain(result, &members, &call.method) {
+                    Cow::Borrowed(_) => restored(&call, message, message),
+                    Cow::Owned(plain) => restored(&call, &message.with_result(&plain), message),
+                };
+                out.push(Crossed::ToClient(answer));
             }
             ResultKind::InputRequired => self.ask(number, call, &members, out),
             ResultKind::Unknown(kind) => {
@@ -129,16 +132,6 @@ fn result_kind(members: &Members) -> ResultKind {
         kind if kind == "input_required" => ResultKind::InputRequired,
         kind => ResultKind::Unknown(kind.chars().take(100).collect()),
     }
-}
-
-/// The answer with this in place of its result; `None` where it is the same.
-fn finished(message: &Message, result: &str, plain: &str) -> Option<Message> {
-    if plain.len() == result.len() {
-        return None;
-    }
-    let text = message.text();
-    let start = result.as_ptr() as usize - text.as_ptr() as usize;
-    Message::parse([&text[..start], plain, &text[start + result.len()..]].concat().into()).ok()
 }
 
 /// The error of a request, in the client's words. "No such resource" is −32602 for a modern server, where for a legacy
