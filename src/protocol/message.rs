@@ -8,7 +8,7 @@ pub mod ends;
 mod plain;
 
 use super::member::{self, Text};
-use super::noted::{Name, Noted};
+use super::noted::{Noted, Param};
 use super::sole::{Ambiguous, folds_to};
 use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -435,7 +435,7 @@ impl Message {
     ///
     /// # Errors
     /// One of them stands there twice, or its name does in another case.
-    pub(super) fn sole<const N: usize>(&self, names: [Name; N]) -> Result<[Option<&str>; N], Ambiguous> {
+    pub(super) fn sole<const N: usize>(&self, names: [Param; N]) -> Result<[Option<&str>; N], Ambiguous> {
         self.noted.sole(self.params().unwrap_or_default(), names)
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 /// A member of `params`, or of the `_meta` in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Name {
+pub enum Param {
     Meta,
     Name,
     Uri,
@@ -57,7 +57,7 @@ impl Eq for Noted {}
 
 impl Noted {
     /// The value as JSON text; `params` are always the same.
-    pub fn value<'a>(&self, params: &'a str, name: Name) -> Option<&'a str> {
+    pub fn value<'a>(&self, params: &'a str, name: Param) -> Option<&'a str> {
         params.get(self.read(params)[name as usize].place.clone()?)
     }
 
@@ -68,12 +68,12 @@ impl Noted {
     pub fn sole<'a, const N: usize>(
         &self,
         params: &'a str,
-        names: [Name; N],
+        names: [Param; N],
     ) -> Result<[Option<&'a str>; N], Ambiguous> {
         let all = self.read(params);
-        let is_ambiguous = |name: &Name| {
+        let is_ambiguous = |name: &Param| {
             let is_deep = *name as usize >= IN_PARAMS.len();
-            all[*name as usize].is_ambiguous || is_deep && all[Name::Meta as usize].is_ambiguous
+            all[*name as usize].is_ambiguous || is_deep && all[Param::Meta as usize].is_ambiguous
         };
         if names.iter().any(is_ambiguous) {
             return Err(Ambiguous);
@@ -91,7 +91,7 @@ impl Noted {
             let mut all = <[Member; IN_PARAMS.len() + IN_META.len()]>::default();
             let (outer, inner) = all.split_at_mut(IN_PARAMS.len());
             look(params, params, &IN_PARAMS, outer);
-            if let Some(meta) = outer[Name::Meta as usize].place.clone() {
+            if let Some(meta) = outer[Param::Meta as usize].place.clone() {
                 look(params, &params[meta], &IN_META, inner);
             }
             Arc::new(all)
@@ -122,19 +122,19 @@ mod tests {
     use super::*;
     use crate::protocol::sole::sole;
 
-    const ALL: [Name; 12] = [
-        Name::Meta,
-        Name::Name,
-        Name::Uri,
-        Name::TaskId,
-        Name::RequestState,
-        Name::InputResponses,
-        Name::ProgressToken,
-        Name::ProtocolVersion,
-        Name::ClientInfo,
-        Name::ClientCapabilities,
-        Name::LogLevel,
-        Name::SubscriptionId,
+    const ALL: [Param; 12] = [
+        Param::Meta,
+        Param::Name,
+        Param::Uri,
+        Param::TaskId,
+        Param::RequestState,
+        Param::InputResponses,
+        Param::ProgressToken,
+        Param::ProtocolVersion,
+        Param::ClientInfo,
+        Param::ClientCapabilities,
+        Param::LogLevel,
+        Param::SubscriptionId,
     ];
 
     /// What is noted is what a look at the params finds.
@@ -143,12 +143,11 @@ mod tests {
         let meta = sole(params, ["_meta"]).map(|[meta]| meta.unwrap_or_default());
         for (at, name) in ALL.into_iter().enumerate() {
             assert_eq!(name as usize, at);
-            let (path, alone) = match IN_PARAMS.get(at) {
-                Some(text) => (vec![*text], sole(params, [text])),
-                None => {
-                    let text = IN_META[at - IN_PARAMS.len()];
-                    (vec!["_meta", text], meta.and_then(|meta| sole(meta, [text])))
-                }
+            let (path, alone) = if let Some(text) = IN_PARAMS.get(at) {
+                (vec![*text], sole(params, [text]))
+            } else {
+                let text = IN_META[at - IN_PARAMS.len()];
+                (vec!["_meta", text], meta.and_then(|meta| sole(meta, [text])))
             };
             assert_eq!(noted.value(params, name), member::value(params, &path), "{name:?} {params}");
             assert_eq!(noted.sole(params, [name]), alone, "{name:?} {params}");

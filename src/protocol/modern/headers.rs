@@ -5,7 +5,7 @@
 
 use super::super::base64;
 use super::super::message::{INVALID_PARAMS, Kind, METHOD_NOT_FOUND, Message};
-use super::super::noted::Name;
+use super::super::noted::Param;
 use super::{HEADER_MISMATCH, MISSING_CAPABILITY, REVISION, UNSUPPORTED_VERSION, meta};
 use std::borrow::Cow;
 
@@ -135,11 +135,11 @@ pub(super) fn differs(request: &Message, header: &str, given: &str, body: &str) 
 fn complete(message: &Message) -> Result<String, Box<Message>> {
     let invalid = |why: &str| Box::new(Message::error(message.id(), INVALID_PARAMS, &format!("Invalid params: {why}")));
     let twice = |_| invalid("a member stands twice, or in another case");
-    let [found] = message.sole([Name::Meta]).map_err(twice)?;
+    let [found] = message.sole([Param::Meta]).map_err(twice)?;
     if found.is_none_or(|found| !found.starts_with('{')) {
         return Err(invalid("_meta is missing"));
     }
-    let [version, capabilities] = message.sole([Name::ProtocolVersion, Name::ClientCapabilities]).map_err(twice)?;
+    let [version, capabilities] = message.sole([Param::ProtocolVersion, Param::ClientCapabilities]).map_err(twice)?;
     let Some(version) = version else {
         return Err(invalid(&format!("_meta has no {}", meta::PROTOCOL_VERSION)));
     };
@@ -155,11 +155,11 @@ fn complete(message: &Message) -> Result<String, Box<Message>> {
 
 /// Which member of its params `Mcp-Name` repeats, and whether a request without the header is refused: the tasks
 /// extension asks for it too, but few clients of it give it.
-fn named_by(method: &str) -> Option<(Name, &'static str, bool)> {
+fn named_by(method: &str) -> Option<(Param, &'static str, bool)> {
     match method {
-        "tools/call" | "prompts/get" => Some((Name::Name, "name", true)),
-        "resources/read" => Some((Name::Uri, "uri", true)),
-        "tasks/get" | "tasks/update" | "tasks/cancel" => Some((Name::TaskId, "taskId", false)),
+        "tools/call" | "prompts/get" => Some((Param::Name, "name", true)),
+        "resources/read" => Some((Param::Uri, "uri", true)),
+        "tasks/get" | "tasks/update" | "tasks/cancel" => Some((Param::TaskId, "taskId", false)),
         _ => None,
     }
 }
@@ -175,7 +175,7 @@ fn same(message: &Message, header: &str, given: Option<&str>, body: &str) -> Res
 fn check_name(
     message: &Message,
     given: Option<&str>,
-    (name, member, is_required): (Name, &str, bool),
+    (name, member, is_required): (Param, &str, bool),
 ) -> Result<(), Box<Message>> {
     let Ok([body]) = message.sole([name]) else {
         return Err(mismatch(message, &format!("'{member}' stands twice in the body, or in another case")));
@@ -195,7 +195,7 @@ fn check_name(
     }
 }
 
-fn string(message: &Message, name: Name) -> Option<String> {
+fn string(message: &Message, name: Param) -> Option<String> {
     serde_json::from_str(message.noted().value(message.params()?, name)?).ok()
 }
 

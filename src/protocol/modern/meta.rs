@@ -4,7 +4,7 @@ use super::super::edit::{Edit, edited};
 use super::super::level::Level;
 use super::super::member;
 use super::super::message::{Id, Message};
-use super::super::noted::Name;
+use super::super::noted::Param;
 use std::borrow::Cow;
 
 /// The revision of a request.
@@ -34,19 +34,19 @@ pub fn version(message: &Message) -> Option<String> {
     if !message.noted().is_read() && !params.contains("protocolVersion") && !params.contains("\\u") {
         return None;
     }
-    serde_json::from_str(value(message, Name::ProtocolVersion)?).ok()
+    serde_json::from_str(value(message, Param::ProtocolVersion)?).ok()
 }
 
 /// The JSON text of the client's capabilities.
 #[must_use]
 pub fn capabilities(message: &Message) -> Option<&str> {
-    value(message, Name::ClientCapabilities)
+    value(message, Param::ClientCapabilities)
 }
 
 /// The JSON text of the client's name and version.
 #[must_use]
 pub fn client_info(message: &Message) -> Option<&str> {
-    value(message, Name::ClientInfo)
+    value(message, Param::ClientInfo)
 }
 
 /// From which level on the client wants log messages of this request; an error where it names none that is known.
@@ -54,7 +54,7 @@ pub fn client_info(message: &Message) -> Option<&str> {
 /// # Errors
 /// What stands there is no level.
 pub fn log_level(message: &Message) -> Result<Option<Level>, NoLevel> {
-    value(message, Name::LogLevel).map(level).transpose()
+    value(message, Param::LogLevel).map(level).transpose()
 }
 
 /// The level that a JSON text names.
@@ -68,7 +68,7 @@ pub fn level(text: &str) -> Result<Level, NoLevel> {
 /// The `subscriptions/listen` that a notification belongs to (`basic/patterns/subscriptions`).
 #[must_use]
 pub fn subscription_id(message: &Message) -> Option<Id> {
-    Id::from_json(value(message, Name::SubscriptionId)?)
+    Id::from_json(value(message, Param::SubscriptionId)?)
 }
 
 /// Whether a client may be asked for this by the capabilities (JSON text) that it declared.
@@ -97,7 +97,7 @@ pub(in super::super) fn unreserved(meta: &str) -> Edit {
     }
 }
 
-fn value(message: &Message, name: Name) -> Option<&str> {
+fn value(message: &Message, name: Param) -> Option<&str> {
     let params = message.params()?;
     // A look at the text is much quicker than one at its structure, and most legacy messages have none of it.
     if !message.noted().is_read() && !params.contains("_meta") && !params.contains('\\') {

@@ -10,7 +10,7 @@ use super::super::super::message::{
     INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id, Kind as MessageKind, METHOD_NOT_FOUND, Message,
 };
 use super::super::super::modern::{LEGACY_ONLY, REVISION, UNSUPPORTED_VERSION, meta};
-use super::super::super::noted::Name;
+use super::super::super::noted::Param;
 use super::super::super::sole::sole;
 use super::capabilities::{may_be_asked, of_server};
 use super::{Call, Holder, Phase, Server, Stage, ToLegacy, can_be_parked};
@@ -241,12 +241,12 @@ fn read(key: Key, message: &Message) -> Result<Request<'_>, Box<Message>> {
         return Err(Box::new(Message::error(None, INVALID_REQUEST, "it is no request")));
     };
     let names = [
-        Name::RequestState,
-        Name::InputResponses,
-        Name::ProgressToken,
-        Name::ProtocolVersion,
-        Name::ClientCapabilities,
-        Name::LogLevel,
+        Param::RequestState,
+        Param::InputResponses,
+        Param::ProgressToken,
+        Param::ProtocolVersion,
+        Param::ClientCapabilities,
+        Param::LogLevel,
     ];
     let Ok([state, responses, token, ..]) = message.sole(names) else {
         return Err(Box::new(Message::error(Some(id), INVALID_REQUEST, AMBIGUOUS)));

@@ -6,7 +6,7 @@ use super::{Action, Key, Member, Open, Phase, Share};
 use crate::protocol::hub::{AMBIGUOUS, Hub, refuse};
 use crate::protocol::message::{INTERNAL_ERROR, INVALID_REQUEST, Id, Kind, Message};
 use crate::protocol::modern::meta;
-use crate::protocol::noted::Name;
+use crate::protocol::noted::Param;
 use crate::protocol::sole::sole;
 
 impl Share {
@@ -83,7 +83,7 @@ impl Share {
 
     /// A request for a modern server: it goes on under a number of ours.
     fn pass(&mut self, key: Key, message: &Message, out: &mut Vec<Action>) {
-        let Ok([token]) = message.sole([Name::ProgressToken]) else {
+        let Ok([token]) = message.sole([Param::ProgressToken]) else {
             refuse(key, message, INVALID_REQUEST, AMBIGUOUS, out);
             return;
         };
