@@ -56,6 +56,21 @@ const UNSAFE: &[Row] = &[
         "nobody may use a Unix socket before its mode is set",
     ),
     ("src/system/descriptors.rs", "unsafe { libc::umask(before) }", "puts the mask back"),
+    (
+        "src/system/minder.rs",
+        "unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(",
+        "the minder waits for all servers",
+    ),
+    ("src/system/minder.rs", "unsafe { libc::epoll_ctl(", "the minder waits for all servers"),
+    ("src/system/minder.rs", "unsafe { libc::epoll_wait(", "the minder waits for all servers"),
+    ("src/system/minder.rs", "unsafe { libc::syscall(libc::SYS_tgkill, ", "calls a server's thread out of its read"),
+    ("src/system/minder.rs", "unsafe { libc::syscall(libc::SYS_gettid) }", "which thread is to be called"),
+    ("src/system/minder.rs", "unsafe { let mut action: libc::sigaction = ", "what calls a thread ends its read"),
+    (
+        "src/system/minder.rs",
+        "unsafe { let mut set: libc::sigset_t = ",
+        "whoever started us may have blocked the signal",
+    ),
     ("src/system/sandbox.rs", "unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, ", "--restrict: no new privileges"),
     (
         "src/system/sandbox.rs",
@@ -87,6 +102,11 @@ const PANICS: &[Row] = &[
     ("src/demo.rs", ".expect(\"writing to a string cannot fail\")", "a String takes everything"),
     ("src/log/json.rs", ".expect(\"there is one\")", "the list begins with one and only grows"),
     ("src/protocol/lines.rs", ".expect(\"reading from memory cannot fail\")", "a slice is read"),
+    (
+        "src/protocol/message.rs",
+        ".expect(\"one character of ASCII for another\")",
+        "blanks for line breaks in what was UTF-8",
+    ),
     (
         "src/system/sandbox.rs",
         "debug_assert_eq!(allowed & EXECUTE, 0, ",
@@ -120,6 +140,11 @@ const THREADS: &[Row] = &[
     ),
     ("src/serve.rs", "thread::Builder::new().name(\"signals\"", "one: waits for signals, collects orphans"),
     ("src/serve/house.rs", "thread::Builder::new().name(\"server\"", "one a server process or link; --max-sessions"),
+    (
+        "src/system/minder.rs",
+        "thread::Builder::new().name(\"minder\"",
+        "one: watches servers whose threads read stdout",
+    ),
     ("src/upstream/bridge.rs", "start(state, \"bridge\", ", "one a bridged link: reads it"),
     ("src/upstream/bridge.rs", "start(state, \"clock\", ", "one a bridge, while anything waits for a time"),
     ("src/upstream/bridge.rs", "thread::Builder::new().name(name.into())", "starts the two above"),

@@ -60,8 +60,8 @@ pub fn rows() -> Vec<Row> {
         ),
         row(&[], [5000, 5001, SENT], ["202", BODY, BODY], 4096, scene!(["--max-message-bytes", "5000"], chunk_bytes)),
         row(
-            &["downstream/http.rs CHUNK_LINE_BYTES"],
-            [20, 21, SENT],
+            &["protocol/chunks.rs LINE_BYTES"],
+            [64, 65, SENT],
             ["202", CHUNK, CHUNK],
             2048,
             scene!([] as [&str; 0], chunk_line),

@@ -17,19 +17,8 @@ pub const ELSEWHERE: &[(&[&str], &str)] = &[
         &["--max-links", "serve/modern/way.rs SPARE_LINK"],
         "tests/modern.rs::calls_that_may_be_asked_something_have_servers_of_their_own_while_they_are_open",
     ),
-    (
-        &[
-            "--max-inputs",
-            "--input-bytes",
-            "upstream/bridge/machine.rs PARKED",
-            "upstream/bridge/machine.rs PARKED_BYTES",
-        ],
-        "src/protocol/bridge/to_legacy/tests/asking.rs::what_is_parked_is_bounded",
-    ),
-    (
-        &["--input-timeout", "upstream/bridge/machine.rs PARKED_AGE"],
-        "src/protocol/bridge/to_legacy/tests/asking.rs::a_parked_call_expires",
-    ),
+    (&["--max-inputs", "--input-bytes"], "src/protocol/bridge/to_legacy/tests/asking.rs::what_is_parked_is_bounded"),
+    (&["--input-timeout"], "src/protocol/bridge/to_legacy/tests/asking.rs::a_parked_call_expires"),
     (
         &["upstream/bridge/machine.rs WAITING_BYTES"],
         "src/protocol/bridge/to_legacy/tests.rs::what_waits_is_bounded_and_can_be_cancelled",
@@ -79,7 +68,19 @@ pub const ELSEWHERE: &[(&[&str], &str)] = &[
         &["upstream/answer.rs LINE_BYTES"],
         "src/upstream/answer.rs::chunks_that_two_readers_could_understand_differently_are_refused",
     ),
-    (&["protocol/message/plain.rs DEEPEST"], "src/protocol/message/plain.rs::what_is_deep_is_not_looked_at"),
+    (
+        &["protocol/chunks.rs DIGITS", "protocol/chunks.rs TRAILER_BYTES"],
+        "src/protocol/chunks.rs::what_a_body_is_however_it_is_cut",
+    ),
+    (
+        &[
+            "upstream/child/calm.rs LEAST_WAKES",
+            "upstream/child/calm.rs MOST_WAKES",
+            "upstream/child/calm.rs WORTH_READS",
+        ],
+        "src/upstream/child/calm.rs::what_was_not_worth_it_is_tried_later_each_time",
+    ),
+    (&["protocol/walk.rs DEEPEST"], "src/protocol/walk.rs::what_is_deep_is_not_looked_at"),
     (
         &["protocol/modern/headers.rs QUOTED"],
         "src/protocol/modern/headers/tests.rs::long_values_are_not_repeated_whole",
@@ -132,8 +133,8 @@ pub const REASONS: &[(&[&str], &str)] = &[
             "upstream/child/output.rs STDOUT",
             "upstream/child/output.rs WOKEN",
             "protocol/share/subscriptions.rs ACCEPTED",
-            "protocol/message/plain.rs HIGH",
-            "protocol/message/plain.rs ONES",
+            "protocol/walk.rs HIGH",
+            "protocol/walk.rs ONES",
         ],
         "names of values",
     ),
@@ -155,6 +156,7 @@ pub const REASONS: &[(&[&str], &str)] = &[
             "downstream/listener.rs STACK_BYTES",
             "downstream/stream/keep.rs STACK_BYTES",
             "serve.rs STACK_BYTES",
+            "system/minder.rs STACK_BYTES",
         ],
         "the size of a step or of a buffer: what is longer takes another step",
     ),
