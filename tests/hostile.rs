@@ -42,9 +42,19 @@ fn memory(proxy: &Process, name: &str) -> u64 {
     line.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
 }
 
+/// Ends the visits.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// Clients that come new, one after the other, while `meanwhile` runs; how many there were, and the longest time.
 fn visited<T>(address: &str, meanwhile: impl FnOnce() -> T) -> (T, usize, Duration) {
     let stop = AtomicBool::new(false);
+    let end = End(&stop);
     thread::scope(|scope| {
         let visitors = scope.spawn(|| {
             let (mut count, mut longest) = (0, Duration::ZERO);
@@ -55,8 +65,9 @@ fn visited<T>(address: &str, meanwhile: impl FnOnce() -> T) -> (T, usize, Durati
             }
             (count, longest)
         });
+        let end = end;
         let done = meanwhile();
-        stop.store(true, Relaxed);
+        drop(end); // and so does a panic, that the scope may end
         let (count, longest) = visitors.join().unwrap();
         (done, count, longest)
     })

@@ -190,6 +190,9 @@ impl Connection {
             }
         }
         self.fresh = false;
+        if !self.guard.place().hear(Instant::now()) {
+            return Err(Broken::Gone);
+        }
         if let Some((length, head)) = self.known.as_ref().and_then(|known| known.again(self.buffer.left())) {
             self.buffer.consume(length);
             return Ok(head);

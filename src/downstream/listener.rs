@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::log;
 use crate::protocol::http::Refusal;
 use crate::system::{self, Poll, Waker};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -93,11 +93,16 @@ impl Open {
 
     /// Tells one that waits to leave; says whether there was one.
     fn one_leaves(&mut self, most: usize) -> bool {
+        let mut heard = HashSet::new();
         loop {
-            let places = self.connections.iter().map(|(number, entry)| (*number, &*entry.place));
-            let Some(entry) = place::leaving(places, most).and_then(|number| self.connections.get(&number)) else {
-                return false;
-            };
+            let others = self.connections.iter().filter(|(number, _)| !heard.contains(*number));
+            let places = others.map(|(number, entry)| (*number, &*entry.place));
+            let Some(number) = place::leaving(places, most, Instant::now()) else { return false };
+            let Some(entry) = self.connections.get(&number) else { return false };
+            if system::peek_now(entry.socket.as_fd()).is_ok_and(|bytes| bytes > 0) {
+                heard.insert(number); // a request of it is there, and its thread is about to see it
+                continue;
+            }
             if entry.place.leave() {
                 let _ = entry.socket.shutdown(Shutdown::Both); // its thread sees that, and ends
                 self.leaving += 1;
@@ -257,8 +262,10 @@ fn accept(doors: &[Door], shared: &Arc<Shared>, ending: &Sender<()>) -> Vec<Join
                         log::warning(format_args!("cannot accept a connection: {}", log::cause(&error)));
                     }
                     tired = true;
-                    let count = shared.open().count();
-                    let _ = (0..LEAVE_TOGETHER).all(|_| shared.make_room(count));
+                    if has_run_out(&error) {
+                        let count = shared.open().count();
+                        let _ = (0..LEAVE_TOGETHER).all(|_| shared.make_room(count));
+                    }
                     break; // the others wait where they are, until it can go on
                 }
             }
@@ -273,6 +280,12 @@ fn accept(doors: &[Door], shared: &Arc<Shared>, ending: &Sender<()>) -> Vec<Join
 fn is_the_peers_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
     matches!(error.kind(), WouldBlock | Interrupted | ConnectionAborted | ConnectionReset)
+}
+
+/// Fewer connections would help: there are no more descriptors, no memory, or (`EAGAIN`) no more threads.
+fn has_run_out(error: &io::Error) -> bool {
+    let numbers = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EAGAIN];
+    error.raw_os_error().is_some_and(|number| numbers.contains(&number))
 }
 
 fn join_ended(threads: Vec<JoinHandle<()>>) -> Vec<JoinHandle<()>> {
@@ -305,6 +318,9 @@ fn admit(socket: Socket, shared: &Arc<Shared>, ending: &Sender<()>) -> io::Resul
         let mut open = shared.open();
         open.next += 1;
         let number = open.next;
+        if open.count() >= most {
+            let _ = place.begin(); // it is refused, and stays until that is read
+        }
         open.connections.insert(number, Entry { socket: socket.clone(), place: place.clone() });
         (number, open.count())
     };

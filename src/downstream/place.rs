@@ -15,10 +15,12 @@
 //! connections of earlier clients cannot lock out new ones.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Connections without any request may keep one in so many places while others are idle.
 const SHARE: usize = 4;
+/// Who has not waited for so long keeps its place: its request may be on its way.
+const YOUNG: Duration = Duration::from_millis(100);
 
 /// One place.
 #[derive(Debug)]
@@ -66,6 +68,16 @@ impl Place {
         *state == State::Busy
     }
 
+    /// The next request, or some of it, has come; says whether the place is there still.
+    #[must_use]
+    pub fn hear(&self, now: Instant) -> bool {
+        let mut state = self.state();
+        if let State::Waiting(wait) = &mut *state {
+            wait.since = now;
+        }
+        *state != State::Left
+    }
+
     /// Tells the connection to leave, if nothing is under way; says whether it must.
     #[must_use]
     pub fn leave(&self) -> bool {
@@ -95,13 +107,17 @@ impl Place {
     }
 }
 
-/// Which of these, of whom there may be `most`, must leave for a new connection; nobody where all are busy.
+/// Which of these, of whom there may be `most`, must leave for a new connection; nobody where all are busy, or have only
+/// just begun to wait.
 #[must_use]
-pub fn leaving<'a, K>(places: impl Iterator<Item = (K, &'a Place)>, most: usize) -> Option<K> {
+pub fn leaving<'a, K>(places: impl Iterator<Item = (K, &'a Place)>, most: usize, now: Instant) -> Option<K> {
     let (mut first, mut count, mut later) = (None, 0, None);
     for (key, wait) in places.filter_map(|(key, place)| Some((key, place.waits()?))) {
         let longest = if wait.first { &mut first } else { &mut later };
         count += usize::from(wait.first);
+        if now.saturating_duration_since(wait.since) < YOUNG {
+            continue;
+        }
         if longest.as_ref().is_none_or(|(_, since)| wait.since < *since) {
             *longest = Some((key, wait.since));
         }
@@ -109,6 +125,7 @@ pub fn leaving<'a, K>(places: impl Iterator<Item = (K, &'a Place)>, most: usize)
     match (first, later) {
         (Some(first), Some(later)) if count <= most / SHARE && later.1 < first.1 => Some(later.0),
         (Some(first), _) => Some(first.0),
+        (None, _) if count > most / SHARE => None, // they are young: they leave soon, or bring a request
         (None, later) => later.map(|(key, _)| key),
     }
 }
@@ -116,7 +133,6 @@ pub fn leaving<'a, K>(places: impl Iterator<Item = (K, &'a Place)>, most: usize)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     /// `f` waits for its first request, `i` is idle behind one, `b` is busy, `l` has left; in the order of their time.
     fn places(text: &str) -> Vec<Place> {
@@ -155,8 +171,32 @@ mod tests {
             ("iiiiifff", 8, Some(5)),
         ] {
             let places = places(text);
-            assert_eq!(leaving(places.iter().enumerate(), most), wanted, "{text} of {most}");
+            let now = Instant::now() + Duration::from_secs(60);
+            assert_eq!(leaving(places.iter().enumerate(), most, now), wanted, "{text} of {most}");
         }
+    }
+
+    #[test]
+    fn who_has_only_just_come_or_been_heard_stays() {
+        let places = places("ffii"); // a second between one and the next
+        let leaves = |from: usize, after_ms: u64| {
+            let now = Instant::now() + Duration::from_millis(3000 + after_ms);
+            leaving(places.iter().enumerate().skip(from), 4, now)
+        };
+        assert_eq!(leaves(3, 50), None);
+        assert_eq!(leaves(3, 200), Some(3));
+        assert_eq!(leaves(0, 50), Some(0));
+        assert!(places[0].hear(Instant::now() + Duration::from_secs(3)));
+        assert_eq!(leaves(0, 50), Some(1));
+        assert!(places[1].leave() && !places[1].hear(Instant::now()));
+    }
+
+    #[test]
+    fn nobody_leaves_for_whom_there_are_too_many_that_have_only_just_come() {
+        let places = places("iiff");
+        let now = Instant::now() + Duration::from_millis(2050);
+        assert_eq!(leaving(places[..3].iter().enumerate(), 8, now), Some(0));
+        assert_eq!(leaving(places[..3].iter().enumerate(), 3, now), None);
     }
 
     #[test]

@@ -74,31 +74,29 @@ pub fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     }
 }
 
-/// Shows each of them; says whether it is an object. Of none, some may have been shown.
-pub(super) fn each<'a>(text: &'a str, mut see: impl FnMut(&str, &'a str)) -> bool {
-    members(text).map(|all| all.iter().for_each(|(name, value)| see(name, value))).is_some()
-}
-
-/// The same, as `serde_json` reads them.
-pub(super) fn slow_members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
-    struct All;
-    impl<'de> Visitor<'de> for All {
-        type Value = Vec<(Cow<'de, str>, &'de str)>;
+/// Shows each of them, as `serde_json` reads them, and keeps none: there may be millions. Says whether it is an object;
+/// of none, some may have been shown.
+pub(super) fn slow_each<'a>(text: &'a str, see: impl FnMut(Cow<'a, str>, &'a str)) -> bool {
+    struct All<F>(F);
+    impl<'de, F: FnMut(Cow<'de, str>, &'de str)> Visitor<'de> for All<F> {
+        type Value = ();
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut found = Vec::new();
+        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
             while let Some(Text(key)) = map.next_key()? {
-                found.push((key, map.next_value::<&RawValue>()?.get()));
+                (self.0)(key, map.next_value::<&RawValue>()?.get());
             }
-            Ok(found)
+            Ok(())
         }
     }
-    if !text.starts_with('{') {
-        return None;
-    }
-    serde_json::Deserializer::from_str(text).deserialize_map(All).ok()
+    text.starts_with('{') && serde_json::Deserializer::from_str(text).deserialize_map(All(see)).is_ok()
+}
+
+/// The members, as `serde_json` reads them.
+pub(super) fn slow_members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+    let mut found = Vec::new();
+    slow_each(text, |name, value| found.push((name, value))).then_some(found)
 }
 
 fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
@@ -108,10 +106,16 @@ fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
             found = Some(value);
         }
     });
-    match is_plain {
-        Some(_) => found,
-        None => slow_members(text)?.into_iter().rev().find(|(known, _)| known == name).map(|(_, value)| value),
+    if is_plain.is_none() {
+        found = None;
+        let is_object = slow_each(text, |known, value| {
+            if known == name {
+                found = Some(value);
+            }
+        });
+        found = found.filter(|_| is_object);
     }
+    found
 }
 
 /// A string of the text, copied only where it has escapes; serde's own `Cow` is always a copy.

@@ -2,9 +2,9 @@
 //!
 //! Always: what is noted is what [`member::value`] and [`sole`] find in the params.
 
-use super::member;
 use super::modern::meta;
 use super::sole::{Ambiguous, folds_to};
+use super::{member, walk};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -101,18 +101,22 @@ impl Noted {
 
 /// Looks for these members of an object that is a part of the params.
 fn look(params: &str, object: &str, names: &[&str], found: &mut [Member]) {
-    let is_read = member::each(object, |name, value| match names.iter().position(|wanted| *wanted == name) {
+    let see = |found: &mut [Member], name: &str, value: &str| match names.iter().position(|wanted| *wanted == name) {
         Some(at) => {
             let start = value.as_ptr() as usize - params.as_ptr() as usize;
             found[at].is_ambiguous |= found[at].place.replace(start..start + value.len()).is_some();
         }
         None => {
-            for (wanted, found) in names.iter().zip(&mut *found) {
+            for (wanted, found) in names.iter().zip(found) {
                 found.is_ambiguous |= folds_to(name, wanted);
             }
         }
-    });
-    if !is_read && object.starts_with('{') {
+    };
+    if walk::members(object, |name, value| see(found, name, value)).is_some() {
+        return;
+    }
+    found.fill(Member::default());
+    if !member::slow_each(object, |name, value| see(found, &name, value)) && object.starts_with('{') {
         found.fill(Member { place: None, is_ambiguous: true });
     }
 }

@@ -4,7 +4,7 @@
 //! same (Go's `encoding/json`, which folds two letters outside ASCII too). A client that wrote both could show us one
 //! id and the server another: one that belongs to another client.
 
-use super::member::slow_members;
+use super::member::slow_each;
 use super::walk;
 
 /// A name stands more than once, or only in another case.
@@ -22,8 +22,8 @@ pub fn sole<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Result<[Opti
     let mut found = Found { names, values: [None; N], is_ambiguous: false };
     if walk::members(text, |name, value| found.see(name, value)).is_none() {
         found = Found { names, values: [None; N], is_ambiguous: false };
-        for (name, value) in slow_members(text).ok_or(Ambiguous)? {
-            found.see(&name, value);
+        if !slow_each(text, |name, value| found.see(&name, value)) {
+            return Err(Ambiguous);
         }
     }
     if found.is_ambiguous { Err(Ambiguous) } else { Ok(found.values) }

@@ -23,6 +23,7 @@ pub const ELSEWHERE: &[(&[&str], &str)] = &[
         &["upstream/bridge/machine.rs WAITING_BYTES"],
         "src/protocol/bridge/to_legacy/tests.rs::what_waits_is_bounded_and_can_be_cancelled",
     ),
+    (&["downstream/place.rs YOUNG"], "src/downstream/place.rs::who_has_only_just_come_or_been_heard_stays"),
     (
         &["downstream/listener.rs LEAVING_AT_ONCE", "downstream/listener.rs SAID_EVERY"],
         "tests/hostile.rs::more_hostile_connections_than_places_lock_nobody_out",
@@ -179,6 +180,7 @@ pub const REASONS: &[(&[&str], &str)] = &[
     (
         &[
             "downstream/listener.rs REST",
+            "downstream/stream/keep.rs LOOK_AGAIN",
             "protocol/bridge/to_legacy.rs GATHER",
             "serve.rs LOOK",
             "serve.rs SHORTEST_LOOK",

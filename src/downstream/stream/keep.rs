@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 
 /// For how long nobody may have read any of the last events.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
+/// How soon a connection's thread sees that its request was answered, which nobody tells it.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A thread that only writes what waits needs little.
 const STACK_BYTES: usize = 64 << 10;
 
@@ -108,7 +110,8 @@ impl Stream {
                 _ => {}
             }
             let seen = if look.receiving {
-                self.receive(connection, comment_at - now)
+                // Who answers wakes nobody: soon after, the connection counts as one that only waits.
+                self.receive(connection, (comment_at - now).min(LOOK_AGAIN))
             } else {
                 let until = end_by.0.map_or(comment_at, |(by, _)| by);
                 self.wait(&look, until.saturating_duration_since(now))
