@@ -3,6 +3,7 @@
 //! A thread waits in `read` and `write`, with the socket's own timeouts. What is refused before its body was read
 //! ends the connection, gently, so that the client reads the answer and not a reset.
 
+use super::budget::Taken;
 use super::listener::{Guard, Limits};
 use super::outgoing::Outgoing;
 use super::socket::Socket;
@@ -31,6 +32,8 @@ pub struct Connection {
     pub polls: bool,
     /// The last request's head, which the next one's is likely to be like.
     known: Option<Known>,
+    /// What the body has taken that was read last and is not handed over yet.
+    taken: Taken,
     guard: Guard,
 }
 
@@ -111,6 +114,8 @@ pub enum Broken {
 
 /// Refusals under load ask the client to come back after this time.
 const RETRY_AFTER_S: &str = "5";
+/// Why a body is refused that others leave no room for.
+const CROWDED: &str = "too many long messages are being sent at the same time; --max-message-bytes allows more";
 /// A body is read in pieces of this size; what a length promises is not reserved before it comes.
 const PIECE_BYTES: usize = 16 << 10;
 /// The first bytes of a connection are read into this much.
@@ -164,6 +169,7 @@ impl Connection {
             outgoing,
             polls: false,
             known: None,
+            taken: Taken::default(),
             guard,
         })
     }
@@ -238,6 +244,17 @@ impl Connection {
         if self.begin() { Ok(body) } else { Err(Broken::Gone) }
     }
 
+    /// The body has been handed over, or is not needed any more: others may have its memory.
+    pub fn let_go(&mut self) {
+        self.taken = Taken::default();
+    }
+
+    /// The body needs so much memory.
+    fn cover(&mut self, bytes: usize) -> Result<(), Broken> {
+        let may = self.taken.cover(self.guard.budget(), bytes);
+        may.then_some(()).ok_or_else(|| refused(StatusCode::SERVICE_UNAVAILABLE, CROWDED))
+    }
+
     fn read_framed(&mut self, body: Body) -> Result<Vec<u8>, Broken> {
         match body.framing {
             Framing::None => Ok(Vec::new()),
@@ -264,7 +281,10 @@ impl Connection {
         self.set_read_timeout(self.limits.body_timeout)?;
         while body.len() < length {
             let have = body.len();
-            body.resize(length.min((have * 2).max(have + PIECE_BYTES)), 0);
+            let next = length.min((have * 2).max(have + PIECE_BYTES));
+            self.cover(next)?;
+            body.reserve_exact(next - have);
+            body.resize(next, 0);
             let mut filled = have;
             while filled < body.len() {
                 match (&*self.socket).read(&mut body[filled..]) {
@@ -290,6 +310,7 @@ impl Connection {
             if chunks.is_over() {
                 return Ok(chunks.into_body());
             }
+            self.cover(chunks.len())?;
             if !self.read(PIECE_BYTES, self.limits.body_timeout)? {
                 return Err(paused());
             }
@@ -305,6 +326,7 @@ impl Connection {
 
     /// Answers the request; says whether the connection can go on.
     pub fn respond(&mut self, response: &Response, method: &Method, close: bool) -> bool {
+        self.let_go();
         let mut out = start(response.status, &response.headers, close);
         if response.body.is_empty() && response.status != StatusCode::NO_CONTENT {
             out.extend_from_slice(b"content-length: 0\r\n");

@@ -3,6 +3,7 @@
 //! The accept loop goes on whatever a single connection does, and while descriptors or threads run out: who comes then
 //! waits. Every connection's thread is joined, by the loop when it has ended or by [`Closed::end`].
 
+use super::budget::Budget;
 use super::door::Door;
 use super::http::Connection;
 use super::place::{self, Place};
@@ -66,6 +67,7 @@ pub struct Listener {
 
 struct Shared {
     limits: Arc<Limits>,
+    budget: Arc<Budget>,
     waker: Waker,
     open: Mutex<Open>,
     serve: Box<dyn Fn(Connection) + Send + Sync>,
@@ -170,6 +172,12 @@ impl Guard {
     pub fn place(&self) -> &Place {
         &self.place
     }
+
+    /// What the bodies of all connections may take.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.shared.budget
+    }
 }
 
 impl Listener {
@@ -187,8 +195,9 @@ impl Listener {
             door.set_nonblocking().map_err(explain)?;
         }
         let waker = Waker::new().map_err(explain)?;
+        let budget = Arc::new(Budget::new(limits.body_bytes));
         let (limits, serve) = (Arc::new(limits), Box::new(serve));
-        let shared = Arc::new(Shared { limits, waker, open: Mutex::default(), serve });
+        let shared = Arc::new(Shared { limits, budget, waker, open: Mutex::default(), serve });
         let (ending, ended) = channel();
         let accepting = {
             let shared = shared.clone();

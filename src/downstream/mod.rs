@@ -1,5 +1,6 @@
 //! Towards the client: HTTP connections and the event streams on them, our own stdin and stdout.
 
+mod budget;
 pub mod door;
 pub mod http;
 pub mod listener;

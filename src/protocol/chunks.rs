@@ -72,6 +72,13 @@ impl Chunks {
         self.place == Place::Over
     }
 
+    /// How much of the body has been read.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.body.len()
+    }
+
     /// What was read, without what it was cut into.
     #[must_use]
     pub fn into_body(self) -> Vec<u8> {
