@@ -16,6 +16,7 @@ mod gate;
 mod house;
 mod modern;
 mod offer;
+mod posted;
 mod requests;
 mod server;
 mod session;

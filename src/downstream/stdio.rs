@@ -4,7 +4,7 @@
 
 use crate::log;
 use crate::protocol::lines::{Line, Lines};
-use crate::protocol::message::{INVALID_REQUEST, Invalid, Message};
+use crate::protocol::message::{INVALID_REQUEST, Id, Invalid, Message};
 use crate::system::{self, Poll};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -34,8 +34,8 @@ pub struct Input<R = File> {
 pub enum Received {
     /// A message.
     Message(Message),
-    /// A line that is no message.
-    Invalid(Invalid),
+    /// A line that is no message, and the request that it would have been, if that is seen.
+    Invalid(Invalid, Option<Id>),
     /// The end: nothing comes any more.
     End,
 }
@@ -102,15 +102,15 @@ impl<R: Read> Input<R> {
 /// Takes the messages out of a line; a batch holds several.
 fn take(found: &mut VecDeque<Received>, line: Line, limit_bytes: usize) {
     let parsed = match line {
-        Line::Complete(bytes) => Message::parse_all(bytes),
-        Line::TooLong { bytes, .. } => {
+        Line::Complete(bytes) => Message::parse_all(bytes).map_err(|invalid| (invalid, None)),
+        Line::TooLong { bytes, ends } => {
             let reason = format!("a line of {bytes} bytes is over the limit of {limit_bytes}");
-            Err(Invalid { code: INVALID_REQUEST, reason })
+            Err((Invalid { code: INVALID_REQUEST, reason }, ends.asked()))
         }
     };
     match parsed {
         Ok(messages) => found.extend(messages.into_iter().map(Received::Message)),
-        Err(invalid) => found.push_back(Received::Invalid(invalid)),
+        Err((invalid, asked)) => found.push_back(Received::Invalid(invalid, asked)),
     }
 }
 
@@ -213,7 +213,7 @@ mod tests {
             received(input.as_bytes())
                 .into_iter()
                 .map(|r| match r {
-                    Received::Invalid(invalid) => invalid.code,
+                    Received::Invalid(invalid, _) => invalid.code,
                     _ => 0,
                 })
                 .collect::<Vec<_>>()

@@ -5,6 +5,7 @@
 use super::house::{House, STOPPING, unavailable};
 use super::modern::Way;
 use super::offer::Offer;
+use super::posted::Posted;
 use super::session::{self, ONLY, Session};
 use super::status;
 use crate::downstream::http::{Broken, Connection, Response};
@@ -257,35 +258,28 @@ impl Asking<'_> {
         mirrored: Option<&Mirrored>,
         body: Vec<u8>,
     ) -> Result<Outcome, Refusal> {
-        let is_batch = Message::is_batch(&body);
-        let (one, all);
-        let messages = if is_batch {
-            all = Message::parse_all(body)?;
-            &all[..]
-        } else {
-            one = Message::parse(body)?;
-            std::slice::from_ref(&one)
-        };
+        let posted = Posted::read(body)?;
+        let messages = posted.messages();
         if let [message, ..] = messages
             && let Some(error) = era::refused_client(self.house.options.client_protocol, message)
         {
             return Ok(Outcome::Answer(Response::json(StatusCode::BAD_REQUEST, error.into_bytes())));
         }
         if self.is_modern(session, mirrored, messages) {
-            let ([message], false) = (messages, is_batch) else {
-                return Err(Refusal::new(StatusCode::BAD_REQUEST, "there are no batches in this revision"));
+            return match posted {
+                Posted::One(message) => self.post_modern(connection, server, form, mirrored, message),
+                Posted::Batch(_) => Err(Refusal::new(StatusCode::BAD_REQUEST, "there are no batches in this revision")),
             };
-            return self.post_modern(connection, server, form, mirrored, message);
         }
         if let Some(refusal) = mirrored.and_then(|mirrored| mirrored.refusal.clone()) {
             return Err(refusal);
         }
         if self.house.rules.stateless {
-            return self.post_stateless(connection, &self.offer(server)?, form, is_batch, messages);
+            return self.post_stateless(connection, &self.offer(server)?, form, posted);
         }
         if let Some(id) = session {
             let session = self.session(server, id)?;
-            return self.exchange(connection, &session, form, primes, is_batch, messages, None);
+            return self.exchange(connection, &session, form, primes, posted, None);
         }
         let offer = self.offer(server)?;
         if !matches!(messages, [message] if message.id().is_some() && message.method() == Some("initialize")) {
@@ -293,7 +287,7 @@ impl Asking<'_> {
             return Err(Refusal { code: INVALID_REQUEST, ..Refusal::new(StatusCode::BAD_REQUEST, reason) });
         }
         let session = self.house.open_session(&offer, true)?;
-        let outcome = self.exchange(connection, &session, form, false, is_batch, messages, Some(&session.id));
+        let outcome = self.exchange(connection, &session, form, false, posted, Some(&session.id));
         if outcome.is_err() {
             self.house.close_session(&session, "its client could not be answered");
         }
@@ -302,18 +296,17 @@ impl Asking<'_> {
 
     /// Hands the client's messages on and keeps the connection until what they ask for is answered. `opens`: the id
     /// of the session that they open.
-    #[expect(clippy::too_many_arguments, reason = "one call for three kinds of exchange")]
     fn exchange(
         &self,
         connection: &mut Connection,
         session: &Arc<Session>,
         form: Form,
         primes: bool,
-        is_batch: bool,
-        messages: &[Message],
+        posted: Posted,
         opens: Option<&str>,
     ) -> Result<Outcome, Refusal> {
         self.begin_bridge(session);
+        let (is_batch, messages) = (posted.is_batch(), posted.messages());
         if !messages.iter().any(|message| matches!(message.kind(), MessageKind::Request { .. })) {
             session.take(messages, StreamId(u64::MAX))?;
             return Ok(Outcome::Answer(Response::empty(StatusCode::ACCEPTED)));
@@ -324,6 +317,9 @@ impl Asking<'_> {
         if let Err(refusal) = session.take(messages, id) {
             log::debug(format_args!("session {}: {}", session.shown(), refusal.reason));
         }
+        // Their answers may take long, and long messages much memory.
+        drop(posted);
+        connection.let_go();
         if opens.is_some() {
             self.house.prepare_or_log(&session.offer);
         }
@@ -342,8 +338,7 @@ impl Asking<'_> {
         connection: &mut Connection,
         offer: &Arc<Offer>,
         form: Form,
-        is_batch: bool,
-        messages: &[Message],
+        posted: Posted,
     ) -> Result<Outcome, Refusal> {
         let is_bridged = offer.modern.refuses_legacy();
         let shared = if is_bridged { self.house.straight(offer).ok() } else { offer.shared.clone() };
@@ -351,13 +346,12 @@ impl Asking<'_> {
         let limits = session::Limits { is_bridged, ..self.house.session_limits(false) };
         let make = |sender| Session::new(String::new(), offer.clone(), sender, limits);
         let session = shared.join(Kind::Stateless, make);
-        let (answers, others): (Vec<_>, Vec<_>) =
-            messages.iter().cloned().partition(|message| matches!(message.kind(), MessageKind::Response { .. }));
+        let (answers, others) = posted.apart();
         for answer in answers {
             // The question came to another connection: its id tells that it is the client's to answer.
             let _ = session.sender().send(&answer);
         }
-        let outcome = self.exchange(connection, &session, form, false, is_batch, &others, None);
+        let outcome = self.exchange(connection, &session, form, false, others, None);
         session.end("the connection has ended");
         session.sender().stop();
         outcome
@@ -382,7 +376,7 @@ impl Asking<'_> {
         server: Option<&str>,
         form: Form,
         mirrored: Option<&Mirrored>,
-        message: &Message,
+        message: Message,
     ) -> Result<Outcome, Refusal> {
         let offer = self.offer(server)?;
         match message.kind() {
@@ -393,12 +387,12 @@ impl Asking<'_> {
                 return Err(Refusal::new(StatusCode::BAD_REQUEST, "a client sends no responses in this revision"));
             }
         }
-        if let Err(error) = offer.modern.check(mirrored, message) {
+        if let Err(error) = offer.modern.check(mirrored, &message) {
             let is_known = error.error_code() != Some(METHOD_NOT_FOUND.into());
             let status = if is_known { StatusCode::BAD_REQUEST } else { StatusCode::NOT_FOUND };
             return Ok(Outcome::Answer(Response::json(status, error.into_bytes())));
         }
-        let visit = match self.house.modern_way(&offer, message)? {
+        let visit = match self.house.modern_way(&offer, &message)? {
             Way::Answer(answer) => {
                 let status = StatusCode::from_u16(headers::status(&answer)).unwrap_or(StatusCode::OK);
                 return Ok(Outcome::Answer(Response::json(status, answer.into_bytes())));
@@ -410,7 +404,7 @@ impl Asking<'_> {
         let make = |sender| Session::new(String::new(), offer.clone(), sender, limits);
         let session = visit.place.shared.join(Kind::Modern, make);
         session.keep(visit);
-        let outcome = self.exchange(connection, &session, form, false, false, std::slice::from_ref(message), None);
+        let outcome = self.exchange(connection, &session, form, false, Posted::One(message), None);
         session.leave_place();
         session.end("the connection has ended");
         session.sender().stop();

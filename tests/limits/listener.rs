@@ -9,6 +9,7 @@ use std::time::Duration;
 
 const HEAD: &str = "431 close -32600 the request's head is too long";
 const BODY: &str = "413 close -32600 the message is too long; --max-message-bytes allows longer ones";
+const CROWDED: &str = "503 close retry-after: 5 -32603 too many long messages are being sent at the same time; --max-message-bytes allows more";
 const CHUNK: &str = "400 close -32600 the request's body has a malformed chunk";
 const HEAD_TIME: &str = "408 close -32600 the request's head took too long";
 const BODY_TIME: &str = "408 close -32600 the request's body paused for too long";
@@ -59,6 +60,13 @@ pub fn rows() -> Vec<Row> {
             scene!(["--max-message-bytes", "5000"], body_bytes),
         ),
         row(&[], [5000, 5001, SENT], ["202", BODY, BODY], 4096, scene!(["--max-message-bytes", "5000"], chunk_bytes)),
+        row(
+            &["downstream/budget.rs BODIES", "downstream/budget.rs FREE_BYTES"],
+            [4, 5, 40],
+            ["all are taken", CROWDED, CROWDED],
+            8192,
+            scene!(["--max-message-bytes", "300000"], bodies),
+        ),
         row(
             &["protocol/chunks.rs LINE_BYTES"],
             [64, 65, SENT],
@@ -166,6 +174,75 @@ fn chunk_bytes(house: &mut House, bytes: usize, slowly: bool) -> String {
         .map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
     send(&mut raw, &[chunks.collect::<Vec<_>>().concat(), b"0\r\n\r\n".to_vec()].concat(), slowly);
     answer(&mut raw)
+}
+
+/// So many bodies of the greatest length that all lack their last byte, every second one in a chunk: four are taken
+/// in the end, and how the others are refused. Small messages pass meanwhile, and a body behind a client that is gone.
+fn bodies(house: &mut House, count: usize, slowly: bool) -> String {
+    let mut open: Vec<_> = (0..count).map(|number| Body::begin(house, number % 2 == 1, slowly)).collect();
+    let mut seen = "all are taken".to_owned();
+    for _ in 4..count {
+        seen = answer(&mut take_answered(&mut open).raw);
+        assert!(seen.starts_with(CROWDED), "{seen}");
+    }
+    house.beat();
+    assert_eq!(body_bytes(house, SMALL, slowly), "202", "small messages pass");
+    if count > 4 {
+        assert!(body_bytes(house, SMALL + 1, slowly).starts_with(CROWDED), "all is taken");
+    }
+    for body in &mut open {
+        assert_eq!(body.end(), "202", "who was within the limit is not harmed");
+    }
+    drop((0..4).map(|_| Body::begin(house, false, false)).collect::<Vec<_>>());
+    wait_until("what their bodies took", SOON, || body_bytes(house, WHOLE, false) == "202");
+    seen
+}
+
+/// The greatest body, and the greatest one that is not counted.
+const WHOLE: usize = 300_000;
+const SMALL: usize = 64 << 10;
+
+/// A body that lacks its end.
+struct Body {
+    raw: Raw,
+    end: Vec<u8>,
+}
+
+impl Body {
+    fn begin(house: &House, in_a_chunk: bool, slowly: bool) -> Self {
+        let mut raw = house.connect();
+        let (header, line, rest) = match in_a_chunk {
+            false => (format!("Content-Length: {WHOLE}\r\n"), String::new(), ""),
+            true => ("Transfer-Encoding: chunked\r\n".into(), format!("{WHOLE:x}\r\n"), "\r\n0\r\n\r\n"),
+        };
+        raw.send(&post(&header));
+        let body = message(WHOLE);
+        let (most, last) = body.split_at(WHOLE - 1);
+        send(&mut raw, format!("{line}{most}").as_bytes(), slowly);
+        Self { raw, end: [last, rest].concat().into_bytes() }
+    }
+
+    fn is_answered(&self) -> bool {
+        self.raw.socket.set_nonblocking(true).unwrap();
+        let is_answered = self.raw.socket.peek(&mut [0]).is_ok();
+        self.raw.socket.set_nonblocking(false).unwrap();
+        is_answered
+    }
+
+    fn end(&mut self) -> String {
+        self.raw.send_bytes(&self.end);
+        answer(&mut self.raw)
+    }
+}
+
+/// Takes one out that is answered before its end.
+fn take_answered(open: &mut Vec<Body>) -> Body {
+    let mut found = None;
+    wait_until("an answer", SOON, || {
+        found = open.iter().position(Body::is_answered);
+        found.is_some()
+    });
+    open.swap_remove(found.unwrap())
 }
 
 /// A chunk whose line is so long, its end not counted.

@@ -50,9 +50,9 @@ impl Relay {
                     let _ = self.happenings.send(Happening::EndOfInput);
                     return Left::Ended;
                 }
-                Received::Invalid(invalid) => {
+                Received::Invalid(invalid, asked) => {
                     log::warning(format_args!("the client sent no message: {invalid}"));
-                    self.say(Message::error(None, invalid.code, &invalid.reason));
+                    self.say(Message::error(asked.as_ref(), invalid.code, &invalid.reason));
                 }
                 Received::Message(message) => {
                     let Some((sender, message)) = self.take(message) else { continue };
