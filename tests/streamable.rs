@@ -9,7 +9,8 @@ use std::time::Duration;
 use support::client::request;
 use support::http::Http;
 use support::puppet::{Puppet, Stage};
-use support::{SOON, wait_until};
+use support::served::Served;
+use support::{SOON, program, wait_until};
 
 const NEWEST: &str = "2025-11-25";
 
@@ -335,6 +336,36 @@ fn a_client_that_does_not_read_costs_nobody_else_anything() {
     puppet.say(&result("2"));
     assert_eq!(quick.answer().messages().last(), Some(&result("2")));
     stage.served.process.wait_for_stderr("does not read its stream");
+}
+
+#[test]
+fn a_long_message_is_kept_for_no_longer_than_it_takes_to_hand_it_over() {
+    const CALLS: u32 = 4;
+    // What is freed is to be seen as free.
+    let words = [String::from("env"), "GLIBC_TUNABLES=glibc.malloc.mmap_threshold=131072".into()];
+    let served = Served::start_behind(&words, &[], &[program().to_str().unwrap(), "--demo"]);
+    let mut http = Http::connect(&served.address());
+    http.begin(NEWEST);
+    let memory = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", served.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u32>().unwrap()
+    };
+    let before = memory();
+    let open: Vec<_> = (1..=CALLS)
+        .map(|id| {
+            let mut http = http.another();
+            let (long, pause) = ("x".repeat(2 << 20), r#""to":100,"delay_ms":1000"#);
+            let call =
+                format!(r#"{{"name":"count","arguments":{{{pause}}},"_meta":{{"progressToken":{id}}},"x":"{long}"}}"#);
+            http.send("POST", &[], &request(id, "tools/call", &call));
+            assert_eq!(http.head().status, 200, "the server has begun with it");
+            http
+        })
+        .collect();
+    // All of them are open, and would take 8 MiB.
+    wait_until("their memory is free again", SOON, || memory() < before + (4 << 10));
+    drop(open);
 }
 
 /// The names of our threads.

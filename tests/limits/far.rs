@@ -89,10 +89,11 @@ impl Far {
         Box::new(Self { how, plan, remote, client, lines: 1 })
     }
 
-    /// The answer to what was sent last.
-    fn answer(&mut self) -> String {
+    /// The answer to what was sent last, which tells its request even where that was too long.
+    fn answer(&mut self, id: u32) -> String {
         self.lines += 1;
         let answer = self.client.line(self.lines);
+        assert_eq!(answer["id"], id, "{answer}");
         answer["error"]["message"].as_str().map_or_else(|| "answered".into(), str::to_owned)
     }
 }
@@ -161,7 +162,7 @@ impl Scene for Far {
         } else {
             self.client.ask(1, "reach");
         }
-        let answer = self.answer();
+        let answer = self.answer(1);
         let known = [ANSWER, EVENT, LINE, "redirects more than 5 times"];
         let found = known.into_iter().find(|known| answer.contains(known)).map(str::to_owned);
         let is_refused = matches!(self.how, "head" | "headers") && answer != "answered";
@@ -170,7 +171,7 @@ impl Scene for Far {
 
     fn good(&mut self) {
         self.client.ask(2, "ping");
-        let answer = self.answer();
+        let answer = self.answer(2);
         assert_eq!(answer, "answered", "{}\n{}", self.remote.posts().len(), self.client.0.report());
     }
 
