@@ -53,9 +53,8 @@ impl Ends {
         // Some clients write both before `params`, some the one before and the other behind it, or both behind it.
         let starts = [&b"\"id\""[..], b"\"method\""].map(|name| last_of(&self.last, name));
         for start in starts.into_iter().flatten() {
-            match Seen::read(&self.last[start..]) {
-                (last, true) => seen.join(last),
-                (_, false) => {}
+            if let (last, true) = Seen::read(&self.last[start..]) {
+                seen.join(last);
             }
         }
         if seen.is_odd || !seen.method { None } else { seen.id }
