@@ -211,9 +211,10 @@ struct Body {
 impl Body {
     fn begin(house: &House, in_a_chunk: bool, slowly: bool) -> Self {
         let mut raw = house.connect();
-        let (header, line, rest) = match in_a_chunk {
-            false => (format!("Content-Length: {WHOLE}\r\n"), String::new(), ""),
-            true => ("Transfer-Encoding: chunked\r\n".into(), format!("{WHOLE:x}\r\n"), "\r\n0\r\n\r\n"),
+        let (header, line, rest) = if in_a_chunk {
+            ("Transfer-Encoding: chunked\r\n".into(), format!("{WHOLE:x}\r\n"), "\r\n0\r\n\r\n")
+        } else {
+            (format!("Content-Length: {WHOLE}\r\n"), String::new(), "")
         };
         raw.send(&post(&header));
         let body = message(WHOLE);
