@@ -171,7 +171,7 @@ mod tests {
             ("iiiiifff", 8, Some(5)),
         ] {
             let places = places(text);
-            let now = Instant::now() + Duration::from_secs(60);
+            let now = Instant::now() + Duration::from_mins(1);
             assert_eq!(leaving(places.iter().enumerate(), most, now), wanted, "{text} of {most}");
         }
     }

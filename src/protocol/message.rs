@@ -164,7 +164,8 @@ impl Message {
     /// Reads one message or a batch of them (2025-03-26, `basic/index`, Batching) and takes the batch apart.
     ///
     /// # Errors
-    /// As [`Message::parse`]; an empty batch is invalid, and one bad element makes the batch invalid.
+    /// As [`Message::parse`]; an empty batch is invalid, and so is one of more than 4096 messages; one bad element makes
+    /// the batch invalid.
     pub fn parse_all(mut bytes: Vec<u8>) -> Result<Vec<Self>, Invalid> {
         trim(&mut bytes);
         if !Self::is_batch(&bytes) {
@@ -551,6 +552,9 @@ impl<'de> Deserialize<'de> for Members<'de> {
 /// bad elements needs no memory.
 struct Batch(Result<Vec<Message>, Invalid>);
 
+/// A batch has no more messages: each costs more memory than its text.
+const BATCH_MESSAGES: usize = 4096;
+
 impl<'de> Deserialize<'de> for Batch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Elements;
@@ -563,6 +567,10 @@ impl<'de> Deserialize<'de> for Batch {
                 let mut messages = Ok(Vec::new());
                 while let Some(element) = elements.next_element::<&RawValue>()? {
                     if let Ok(found) = &mut messages {
+                        if found.len() == BATCH_MESSAGES {
+                            messages = Err(invalid(&format!("a batch of more than {BATCH_MESSAGES} messages")));
+                            continue;
+                        }
                         match Message::parse(element.get().into()) {
                             Ok(message) => found.push(message),
                             Err(invalid) => messages = Err(invalid),
@@ -853,6 +861,16 @@ mod tests {
         let one = r#"{"jsonrpc":"2.0","id":1,"method":"x"}"#;
         let batch = format!("\r\n[ {one} ,\n{PRETTY},{one}\r\n]\n");
         assert_eq!(Message::parse_all(batch.into()), Ok(vec![message(one), message(PRETTY), message(one)]));
+    }
+
+    #[test]
+    fn a_batch_has_a_limit() {
+        let batch = |count| format!("[{}]", vec![r#"{"jsonrpc":"2.0","method":"m"}"#; count].join(","));
+        assert_eq!(Message::parse_all(batch(BATCH_MESSAGES).into()).map(|found| found.len()), Ok(BATCH_MESSAGES));
+        for count in [BATCH_MESSAGES + 1, 3 * BATCH_MESSAGES] {
+            let found = Message::parse_all(batch(count).into()).map_err(|invalid| invalid.reason);
+            assert_eq!(found, Err("a batch of more than 4096 messages".into()));
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub const ELSEWHERE: &[(&[&str], &str)] = &[
         &["upstream/bridge/machine.rs WAITING_BYTES"],
         "src/protocol/bridge/to_legacy/tests.rs::what_waits_is_bounded_and_can_be_cancelled",
     ),
+    (&["protocol/message.rs BATCH_MESSAGES"], "src/protocol/message.rs::a_batch_has_a_limit"),
     (&["downstream/place.rs YOUNG"], "src/downstream/place.rs::who_has_only_just_come_or_been_heard_stays"),
     (
         &["downstream/listener.rs LEAVING_AT_ONCE", "downstream/listener.rs SAID_EVERY"],
