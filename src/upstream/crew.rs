@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Always: messages are written in the order of the calls; a thread that has nothing to do ends after a while, all of
-//! them at the end of the link; a request whose POST fails is answered with an error.
+//! them at the end of the link; a request whose POST fails, or for which no thread can be had, is answered with an error.
 
 use super::remote::Attempt;
 use super::waits::Bystander;
@@ -13,6 +13,7 @@ use super::{Deliver, Event, Failed, Link, Receiver, Sender, Undelivered};
 use crate::log;
 use crate::protocol::message::{INTERNAL_ERROR, Kind, Message};
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, ThreadId};
@@ -27,11 +28,15 @@ const SPARE: usize = 16;
 /// A thread that has nothing to do for so long ends.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// Starts one of the threads.
+type Start = fn(Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
+
 /// The threads of one link.
 pub struct Crew {
     deliver: Deliver,
     failed: Failed,
     most: usize,
+    start: Start,
     state: Mutex<State>,
     /// There is something to do.
     work: Condvar,
@@ -52,11 +57,20 @@ struct State {
     ended: Option<String>,
 }
 
+impl State {
+    /// What waits, which is sent by nobody any more.
+    fn give_up(&mut self) -> VecDeque<Message> {
+        self.bytes = 0;
+        std::mem::take(&mut self.queue)
+    }
+}
+
 impl Crew {
     /// No thread yet, and at most a few more than `open_requests`.
     pub fn new(deliver: Deliver, failed: Failed, open_requests: usize) -> Arc<Self> {
         let most = open_requests.saturating_add(SPARE);
-        Arc::new(Self { deliver, failed, most, state: Mutex::default(), work: Condvar::new() })
+        let start: Start = |work| thread::Builder::new().name("post".into()).spawn(work);
+        Arc::new(Self { deliver, failed, most, start, state: Mutex::default(), work: Condvar::new() })
     }
 
     fn push(self: &Arc<Self>, message: &Message) -> Result<(), Undelivered> {
@@ -70,29 +84,53 @@ impl Crew {
         }
         state.bytes = bytes;
         state.queue.push_back(message.clone());
-        self.wake(&mut state);
-        Ok(())
+        // Whoever sends may hold what an answer needs: it hears of its own message itself.
+        self.wake(&mut state).map_err(|why| {
+            state.give_up();
+            Undelivered::Gone(why)
+        })
     }
 
-    /// Finds a thread for what waits, if it is its turn.
-    fn wake(self: &Arc<Self>, state: &mut State) {
+    /// Finds a thread for what waits, if it is its turn. An error says why nobody will ever send it.
+    fn wake(self: &Arc<Self>, state: &mut State) -> Result<(), String> {
         if state.queue.is_empty() || state.turn.is_some() || state.sender.is_none() || state.ended.is_some() {
-            return;
+            return Ok(());
         }
         if state.idle > 0 {
-            return self.work.notify_one();
+            self.work.notify_one();
+            return Ok(());
         }
         if state.running >= self.most {
-            return; // the first that is done goes on
+            return Ok(()); // the first that is done goes on
         }
         state.threads.retain(|thread| !thread.is_finished());
         let crew = self.clone();
-        match thread::Builder::new().name("post".into()).spawn(move || crew.run()) {
+        match (self.start)(Box::new(move || crew.run())) {
             Ok(thread) => {
                 state.running += 1;
                 state.threads.push(thread);
             }
-            Err(error) => log::error(format_args!("cannot start a thread: {error}")),
+            Err(error) => {
+                let why = format!("cannot start a thread: {error}");
+                log::error(format_args!("{why}"));
+                if state.running == 0 {
+                    return Err(why);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The link is there: what waited for it is sent, or answered.
+    fn begin(self: &Arc<Self>, sender: Arc<dyn Sender>) {
+        let mut state = self.state();
+        state.sender = Some(sender);
+        if let Err(why) = self.wake(&mut state) {
+            let waited = state.give_up();
+            drop(state);
+            for message in waited {
+                self.answer(&message, Undelivered::Gone(why.clone()));
+            }
         }
     }
 
@@ -106,7 +144,6 @@ impl Crew {
             state = self.state();
             state.turn.take_if(|(thread, _)| *thread == thread::current().id());
         }
-        self.state().running -= 1;
     }
 
     /// What this thread is to send next; nothing once there is nothing to do for long.
@@ -117,6 +154,7 @@ impl Crew {
     ) -> (Option<(Arc<dyn Sender>, Message)>, Option<MutexGuard<'a, State>>) {
         loop {
             if state.ended.is_some() {
+                state.running -= 1;
                 return (None, None);
             }
             if state.turn.is_none()
@@ -133,6 +171,7 @@ impl Crew {
             state = guard;
             state.idle -= 1;
             if waited.timed_out() && state.queue.is_empty() {
+                state.running -= 1; // at once: what comes now needs another
                 return (None, None);
             }
         }
@@ -164,6 +203,12 @@ impl Crew {
         }
     }
 
+    /// One of the threads waits: another goes on, or else this one once it is done.
+    fn go_on(self: &Arc<Self>) {
+        let found = self.wake(&mut self.state());
+        debug_assert!(found.is_ok(), "the thread that waits is one that runs");
+    }
+
     /// The link has ended: nothing is sent any more, and no thread is left.
     fn end(&self, why: &str) {
         let threads = {
@@ -189,12 +234,12 @@ struct Turn(Arc<Crew>);
 impl Bystander for Turn {
     fn long(&self) {
         self.0.pass_turn(false);
-        self.0.wake(&mut self.0.state());
+        self.0.go_on();
     }
 
     fn sent(&self) -> Option<BorrowedFd<'_>> {
         self.0.pass_turn(true);
-        self.0.wake(&mut self.0.state());
+        self.0.go_on();
         None
     }
 }
@@ -255,9 +300,7 @@ impl Receiver for Connecting {
                 Err(why) => return self.end(why),
                 Ok(link) => {
                     self.receiver = Some(link.receiver);
-                    let mut state = self.crew.state();
-                    state.sender = Some(link.sender);
-                    self.crew.wake(&mut state);
+                    self.crew.begin(link.sender);
                 }
             }
         }
@@ -273,5 +316,58 @@ impl Receiver for Connecting {
 
     fn pending(&self) -> bool {
         self.receiver.as_ref().is_some_and(|receiver| receiver.pending())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that takes nothing.
+    struct Nobody;
+
+    impl Sender for Nobody {
+        fn send(&self, message: &Message) -> Result<(), Undelivered> {
+            panic!("sent without a thread: {message:?}")
+        }
+
+        fn stop(&self) {}
+
+        fn kill(&self) {}
+    }
+
+    /// A crew that gets no thread, and what it delivers.
+    fn without_threads() -> (Arc<Crew>, Arc<Mutex<Vec<String>>>) {
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let hears = told.clone();
+        let deliver = move |message: Message| hears.lock().unwrap().push(message.text().to_owned());
+        let mut crew = Crew::new(Arc::new(deliver), Arc::new(|_| ()), 5);
+        Arc::get_mut(&mut crew).unwrap().start = |_| Err(io::ErrorKind::WouldBlock.into());
+        (crew, told)
+    }
+
+    fn request(id: u32) -> Message {
+        Message::parse(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#).into_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_no_thread_can_send_does_not_wait() {
+        let (crew, told) = without_threads();
+        crew.state().sender = Some(Arc::new(Nobody));
+        let refused = crew.push(&request(1));
+        assert!(matches!(&refused, Err(Undelivered::Gone(why)) if why.contains("thread")), "{refused:?}");
+        assert!(crew.state().queue.is_empty());
+        assert!(told.lock().unwrap().is_empty(), "its sender answers it");
+    }
+
+    #[test]
+    fn what_waited_for_the_link_is_answered_when_no_thread_can_send_it() {
+        let (crew, told) = without_threads();
+        (1..=2).for_each(|id| crew.push(&request(id)).unwrap());
+        crew.begin(Arc::new(Nobody));
+        assert!(crew.state().queue.is_empty());
+        let told = told.lock().unwrap();
+        let is_error = |(text, id): (&String, u32)| text.contains("error") && text.contains(&format!("\"id\":{id}"));
+        assert!(told.len() == 2 && told.iter().zip(1..).all(is_error), "{told:?}");
     }
 }
