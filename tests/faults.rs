@@ -7,8 +7,12 @@
 
 mod support;
 
+#[path = "faults/calls.rs"]
+mod calls;
 #[path = "faults/clients.rs"]
 mod clients;
+#[path = "faults/connect.rs"]
+mod connect;
 #[path = "faults/cuts.rs"]
 mod cuts;
 #[path = "faults/cutter.rs"]
@@ -28,7 +32,7 @@ mod soak;
 #[path = "faults/wire.rs"]
 mod wire;
 
-use clients::Act;
+use calls::Act;
 use far::connects;
 use inject::Kind;
 use run::{Log, Plan, Sharing, serves};

@@ -1,17 +1,10 @@
-//! Raw clients of every transport, which send several calls at once and look at everything that comes back.
-//!
-//! Always: each call is handed to the ledger with its fate; an answer must have the id and the payload of a call that
-//! is open, here and nowhere else. All clients use the same ids, so that a mix-up shows.
+//! Raw clients of the transports over HTTP, which send several calls at once and look at everything that comes back.
 
+use super::calls::{Act, Call, Client, INITIALIZE, INITIALIZED, Inbox, META, MODERN, REVISION};
 use super::cutter::Cutter;
 use super::ledger::{Fate, Ledger};
-use super::wire::{PATIENCE, Reply, Wire, events};
-use crate::support::proxy;
-use serde_json::Value;
-use std::collections::{HashMap, HashSet};
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use super::wire::{Patience, Reply, Wire, events};
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -19,154 +12,6 @@ use std::time::{Duration, Instant};
 
 /// How long the answer to a message may take of which we do not know whether it arrived.
 const DOUBT: Duration = Duration::from_millis(500);
-
-/// How long connect may take to end, with what a busy machine may add.
-const ENDS: Duration = Duration::from_secs(3);
-
-/// What a call asks its server to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
-    /// Answer.
-    Echo,
-    /// Tell progress and answer.
-    Tell,
-    /// Take a while.
-    Slow,
-    /// Close its stdout and live on.
-    Mute,
-    /// Answer and then read nothing for a while.
-    Deaf,
-    /// End.
-    Exit,
-}
-
-/// One call.
-#[derive(Debug, Clone)]
-pub struct Call {
-    /// A number like no other call's.
-    pub uid: u64,
-    /// Its id, which every client uses again.
-    pub id: u32,
-    /// What it asks for.
-    pub act: Act,
-    /// About how many bytes its payload has.
-    pub size: usize,
-}
-
-impl Call {
-    fn payload(&self) -> String {
-        let one = format!("{}-", self.uid);
-        one.repeat(self.size / one.len() + 1)
-    }
-
-    /// The message; `meta` is what `_meta` holds besides the token.
-    pub fn message(&self, meta: &str) -> String {
-        let Self { uid, id, .. } = self;
-        let act = format!("{:?}", self.act).to_lowercase();
-        let (payload, token) = (self.payload(), self.uid);
-        format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"_meta":{{{meta}"progressToken":{token}}},"name":"call","arguments":{{"uid":{uid},"do":"{act}","payload":"{payload}"}}}}}}"#
-        )
-    }
-}
-
-/// The calls of one client that wait for their answers.
-pub struct Inbox {
-    who: String,
-    ledger: Arc<Ledger>,
-    open: HashMap<u32, Call>,
-    /// Those that were answered by an error, and whose server may still tell how far it is.
-    failed: HashSet<u64>,
-    newest: u32,
-    results: u64,
-}
-
-impl Inbox {
-    /// Nothing is open.
-    pub fn new(who: &str, ledger: &Arc<Ledger>) -> Self {
-        Self {
-            who: who.to_owned(),
-            ledger: ledger.clone(),
-            open: HashMap::new(),
-            failed: HashSet::new(),
-            newest: 0,
-            results: 0,
-        }
-    }
-
-    /// Numbers the calls and waits for their answers.
-    pub fn expect(&mut self, acts: &[(Act, usize)]) -> Vec<Call> {
-        let number = |(place, (act, size)): (usize, &(Act, usize))| {
-            let id = self.newest + 1 + u32::try_from(place).unwrap();
-            Call { uid: self.ledger.number(), id, act: *act, size: *size }
-        };
-        let calls: Vec<Call> = acts.iter().enumerate().map(number).collect();
-        self.newest += u32::try_from(calls.len()).unwrap();
-        self.open.extend(calls.iter().map(|call| (call.id, call.clone())));
-        calls
-    }
-
-    /// Looks at one message.
-    pub fn hear(&mut self, text: &str) {
-        let Ok(message) = serde_json::from_str::<Value>(text) else {
-            return self.ledger.foreign(&self.who, text);
-        };
-        if message["method"] == "notifications/progress" {
-            let token = &message["params"]["progressToken"];
-            let is_ours = |uid: u64| self.failed.contains(&uid) || self.open.values().any(|call| call.uid == uid);
-            if !token.as_u64().is_some_and(is_ours) || message["params"]["message"].as_str() != Some(&token.to_string())
-            {
-                self.ledger.foreign(&self.who, text);
-            }
-            return;
-        }
-        let id = message["id"].as_u64().and_then(|id| u32::try_from(id).ok());
-        let Some(call) = id.and_then(|id| self.open.remove(&id)) else {
-            let known = id.is_some_and(|id| id <= self.newest);
-            return if known { self.ledger.double(&self.who, text) } else { self.ledger.foreign(&self.who, text) };
-        };
-        match message.get("error") {
-            Some(_) => {
-                self.failed.insert(call.uid);
-                self.ledger.fate(call.uid, Fate::Error);
-            }
-            None if message["result"]["content"][0]["text"] == call.payload() => {
-                self.results += 1;
-                self.ledger.fate(call.uid, Fate::Result);
-            }
-            None => {
-                self.ledger.foreign(&self.who, text);
-                self.ledger.fate(call.uid, Fate::Lost);
-            }
-        }
-    }
-
-    /// Gives one call up.
-    pub fn give_up(&mut self, id: u32, fate: Fate, why: &str) {
-        if let Some(call) = self.open.remove(&id) {
-            if fate == Fate::Lost {
-                self.ledger.wrong(format!("{}: call {} ({:?}) was lost: {why}", self.who, call.uid, call.act));
-            }
-            self.ledger.fate(call.uid, fate);
-        }
-    }
-
-    /// Gives up all that is open.
-    pub fn give_up_all(&mut self, fate: Fate, why: &str) {
-        for id in self.open.keys().copied().collect::<Vec<_>>() {
-            self.give_up(id, fate, why);
-        }
-    }
-}
-
-/// A client that can call.
-pub trait Client: Send {
-    /// Sends these calls, as many at once as it can, and waits until each has its fate.
-    fn call(&mut self, acts: &[(Act, usize)]);
-
-    /// Leaves, and sees to it that what served it alone ends as it should.
-    fn end(self: Box<Self>) {}
-}
 
 /// Where a client of HTTP goes.
 #[derive(Clone)]
@@ -192,18 +37,6 @@ pub struct Streamable {
     session: Option<String>,
     wires: Vec<Option<Wire>>,
 }
-
-/// The newest legacy revision.
-pub const REVISION: &str = "2025-11-25";
-/// The modern revision.
-pub const MODERN: &str = "2026-07-28";
-/// What a modern request says of itself.
-pub const META: &str =
-    r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"#;
-/// How a session begins, but for the revision.
-pub const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"REVISION","capabilities":{},"clientInfo":{"name":"faults","version":"1"}}}"#;
-/// What follows the answer.
-pub const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
 impl Streamable {
     /// A client without a session yet.
@@ -231,7 +64,7 @@ impl Streamable {
         let headers = self.headers();
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         if self.wires[place].is_none() {
-            self.wires[place] = Wire::connect(&self.door.address).ok();
+            self.wires[place] = Wire::connect(&self.door.address, &self.inbox.ledger).ok();
         }
         let Some(wire) = &mut self.wires[place] else { return Err(Fate::Lost) };
         let port = wire.port;
@@ -361,7 +194,7 @@ impl Sse {
     }
 
     fn open(&self) -> io::Result<Stream> {
-        let mut wire = Wire::connect(&self.door.address)?;
+        let mut wire = Wire::connect(&self.door.address, &self.inbox.ledger)?;
         wire.send("GET", "/sse", &[("Accept", "text/event-stream")], "")?;
         let head = wire.head()?;
         if head.status != 200 {
@@ -384,7 +217,7 @@ impl Sse {
                 }
             }
         });
-        let endpoint = messages.recv_timeout(PATIENCE).map_err(io::Error::other)?;
+        let endpoint = Patience::new(&self.inbox.ledger).next(&messages, None).map_err(io::Error::other)?;
         Ok(Stream { endpoint, port, socket, messages })
     }
 
@@ -392,7 +225,7 @@ impl Sse {
     fn post(&mut self, message: &str) -> Option<u16> {
         let endpoint = self.stream.as_ref()?.endpoint.clone();
         if self.post.is_none() {
-            self.post = Wire::connect(&self.door.address).ok();
+            self.post = Wire::connect(&self.door.address, &self.inbox.ledger).ok();
         }
         let wire = self.post.as_mut()?;
         let _ = wire.send("POST", &endpoint, &[("Content-Type", "application/json")], message);
@@ -409,7 +242,8 @@ impl Sse {
             self.stream = None;
             return false;
         }
-        let answer = self.stream.as_ref().and_then(|stream| stream.messages.recv_timeout(PATIENCE).ok());
+        let patience = Patience::new(&self.inbox.ledger);
+        let answer = self.stream.as_ref().and_then(|stream| patience.next(&stream.messages, None).ok());
         let begun = answer.is_some_and(|answer| answer.contains("\"result\"")) && self.post(INITIALIZED) == Some(202);
         if !begun {
             self.stream = None;
@@ -435,12 +269,10 @@ impl Client for Sse {
         }
         let stream = self.stream.as_ref().expect("it was there");
         let port = stream.port;
-        let mut end = Instant::now() + PATIENCE;
+        let patience = Patience::new(&self.inbox.ledger);
+        let end = (doubtful && self.door.cutter.is_some()).then(|| Instant::now() + DOUBT);
         while !self.inbox.open.is_empty() {
-            if doubtful && self.door.cutter.is_some() {
-                end = end.min(Instant::now() + DOUBT);
-            }
-            match stream.messages.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            match patience.next(&stream.messages, end) {
                 Ok(message) => self.inbox.hear(&message),
                 Err(RecvTimeoutError::Disconnected) => {
                     let known = doubtful && self.door.cutter.is_some();
@@ -456,111 +288,5 @@ impl Client for Sse {
         if doubtful || ended {
             self.stream = None;
         }
-    }
-}
-
-/// Our connect mode, in front of a remote server.
-pub struct Connect {
-    child: Child,
-    inbox: Inbox,
-    lines: Receiver<String>,
-    begun: bool,
-    dead: bool,
-}
-
-impl Connect {
-    /// Starts it; nothing is sent yet.
-    pub fn start(url: &str, options: &[&str], ledger: &Arc<Ledger>) -> Self {
-        Self::of(proxy().args(options).arg(url), ledger)
-    }
-
-    /// Starts this command.
-    pub fn of(command: &mut Command, ledger: &Arc<Ledger>) -> Self {
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let stdout = child.stdout.take().unwrap();
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { child, inbox: Inbox::new("a client of connect", ledger), lines, begun: false, dead: false }
-    }
-
-    /// Its process.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// How many of its calls were answered by a result.
-    pub fn results(&self) -> u64 {
-        self.inbox.results
-    }
-
-    fn write(&mut self, line: &str) {
-        let stdin = self.child.stdin.as_mut().expect("it is open");
-        if stdin.write_all(format!("{line}\n").as_bytes()).is_err() && !self.dead {
-            self.dead = true;
-            let status = self.child.try_wait();
-            self.inbox.ledger.wrong(format!("connect reads no more: {status:?}"));
-        }
-    }
-
-    fn begin(&mut self) -> bool {
-        self.write(&INITIALIZE.replace("REVISION", REVISION));
-        match self.lines.recv_timeout(PATIENCE) {
-            Ok(line) if line.contains("\"result\"") => self.begun = true,
-            Ok(_) => thread::sleep(Duration::from_millis(50)),
-            Err(error) => self.inbox.ledger.wrong(format!("connect did not answer initialize: {error}")),
-        }
-        if self.begun {
-            self.write(INITIALIZED);
-        }
-        self.begun
-    }
-}
-
-impl Client for Connect {
-    fn call(&mut self, acts: &[(Act, usize)]) {
-        if self.dead || (!self.begun && !self.begin()) {
-            return;
-        }
-        let calls = self.inbox.expect(acts);
-        for call in &calls {
-            self.write(&call.message(""));
-        }
-        let end = Instant::now() + PATIENCE;
-        while !self.inbox.open.is_empty() {
-            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(line) => self.inbox.hear(&line),
-                Err(why) => self.inbox.give_up_all(Fate::Lost, &format!("on stdout: {why}")),
-            }
-        }
-    }
-
-    fn end(mut self: Box<Self>) {
-        drop(self.child.stdin.take());
-        let start = Instant::now();
-        let mut status = None;
-        while status.is_none() && start.elapsed() < PATIENCE {
-            thread::sleep(Duration::from_millis(5));
-            status = self.child.try_wait().unwrap();
-        }
-        let (ledger, took) = (&self.inbox.ledger, start.elapsed());
-        ledger.stopped(took);
-        if status.and_then(|status| status.code()) != Some(0) || took > ENDS {
-            ledger.wrong(format!("connect ended with {status:?} {took:?} after its input"));
-        }
-        self.lines.try_iter().for_each(|line| self.inbox.hear(&line));
-    }
-}
-
-impl Drop for Connect {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

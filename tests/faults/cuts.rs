@@ -2,7 +2,8 @@
 //! a remote server. After each cut the call was done at most once, not at all if it did not arrive whole, its client
 //! knows what became of it, and the next one is served.
 
-use super::clients::{Act, Call, Client, Connect, INITIALIZE, INITIALIZED, META, MODERN, REVISION};
+use super::calls::{Act, Call, Client, INITIALIZE, INITIALIZED, META, MODERN, REVISION};
+use super::connect::Connect;
 use super::cutter::{self, Cutter, Way};
 use super::ledger::Ledger;
 use super::run::{effects, ends, judge, server};

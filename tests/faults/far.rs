@@ -1,12 +1,14 @@
 //! A run in front of a remote server, which is our serve mode behind the one who cuts connections: clients of connect
 //! mode, and clients over HTTP of a proxy that offers the remote server here.
 
-use super::clients::{Act, Client, Connect, Door, Sse, Streamable};
+use super::calls::{Act, Client};
+use super::clients::{Door, Sse, Streamable};
+use super::connect::Connect;
 use super::cutter::{self, Cutter};
 use super::inject::{Target, as_nobody, count, status};
 use super::ledger::Ledger;
 use super::run::{
-    AT_ONCE, Plan, SETTLES, SLACK_KB, STOPS, call, cost, effects, judge, pause, server, settle, started_with,
+    AT_ONCE, Plan, SETTLES, SLACK_KB, STOPS, bounded, call, cost, effects, judge, pause, server, settle, started_with,
 };
 use super::soak::watch;
 use crate::support::namespace::behind;
@@ -75,7 +77,7 @@ fn all_are_served(clients: &mut [Box<dyn Client>], ledger: &Ledger, when: &str) 
         loop {
             let before = ledger.counts().results;
             client.call(&[(Act::Echo, 10), (Act::Tell, 10)]);
-            if ledger.counts().results == before + 2 {
+            if ledger.counts().results == before + 2 || ledger.has_failed() {
                 break;
             }
             if start.elapsed() > SETTLES {
@@ -116,7 +118,7 @@ pub fn connects(plan: &Plan) {
     all_are_served(&mut all, &ledger, "before");
     all_are_served(&mut over_http(), &ledger, "before");
     wait_until("no session", SETTLES, || cost(front_pid, &address).sessions == 0);
-    let mut first = settle(front_pid, &address, &cost(front_pid, &address));
+    let mut first = settle(front_pid, &address, &cost(front_pid, &address), &ledger);
     first.descriptors += KEPT;
     let before: Vec<_> = pids.iter().map(|pid| has(*pid)).collect();
     let memory = || pids.iter().chain([&front_pid]).map(|pid| status(*pid, "RssAnon")).max().unwrap_or(0);
@@ -135,17 +137,19 @@ pub fn connects(plan: &Plan) {
         target.host.store(remote.pid(), Ordering::SeqCst);
     };
     all.extend(over_http());
+    let end = bounded(plan.lasts, &target.pids, &ledger);
     thread::scope(|scope| {
         scope.spawn(|| call(&mut all, &target, &plan.seed));
         scope.spawn(|| target.suffer(plan.kinds, &mut plan.seed.branch(7), &ledger, pause(plan.sharing), &restart));
         watch(&format!("connect, {:?}", plan.sharing), &target.pids, plan.lasts, &ledger);
         target.over.store(true, Ordering::SeqCst);
     });
+    drop(end);
     all_are_served(&mut all, &ledger, "after");
     for (pid, (fds, threads)) in pids.iter().zip(before) {
         let is_more = || has(*pid).0 > fds + KEPT || has(*pid).1 > threads + AT_ONCE;
         let start = Instant::now();
-        while is_more() && start.elapsed() < SETTLES {
+        while is_more() && start.elapsed() < SETTLES.min(ledger.patience()) {
             thread::sleep(Duration::from_millis(50));
         }
         if is_more() {
@@ -161,7 +165,7 @@ pub fn connects(plan: &Plan) {
     for client in all {
         client.end();
     }
-    let last = settle(front_pid, &address, &first);
+    let last = settle(front_pid, &address, &first, &ledger);
     if last.over(&first) > 0 {
         ledger.left(last.over(&first), format!("{last:?} is left instead of {first:?}"));
     }

@@ -2,7 +2,7 @@
 //!
 //! Always: what was stopped goes on, and what was made scarce is given back, before the next fault.
 
-use super::clients::Act;
+use super::calls::Act;
 use super::cutter::Cutter;
 use super::ledger::Ledger;
 use super::seed::Seed;

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What became of a call.
@@ -26,10 +26,18 @@ pub enum Fate {
 /// How many complaints are kept word for word.
 const FEW: usize = 20;
 
+/// How long an answer may take before it counts as lost.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The same once the run has failed: it only has to end.
+const HOPELESS: Duration = Duration::from_secs(1);
+
 /// The books of one run.
 #[derive(Default)]
 pub struct Ledger {
     next: AtomicU64,
+    has_failed: AtomicBool,
+    /// What else than [`PATIENCE`] it has, whatever happens: of a program that may fail.
+    tolerates: Option<Duration>,
     state: Mutex<State>,
 }
 
@@ -73,6 +81,21 @@ pub struct Counts {
 }
 
 impl Ledger {
+    /// The books of a program that may fail: a run goes on whatever happens, and each answer has so much time.
+    pub fn tolerant(patience: Duration) -> Self {
+        Self { tolerates: Some(patience), ..Self::default() }
+    }
+
+    /// How long an answer may take before it counts as lost.
+    pub fn patience(&self) -> Duration {
+        self.tolerates.unwrap_or(if self.has_failed() { HOPELESS } else { PATIENCE })
+    }
+
+    /// Whether something was that should never be: the run need not go on.
+    pub fn has_failed(&self) -> bool {
+        self.tolerates.is_none() && self.has_failed.load(Ordering::SeqCst)
+    }
+
     /// The number of a new call, which is like no other's.
     pub fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed) + 1
@@ -114,6 +137,7 @@ impl Ledger {
 
     /// Notes what should never be.
     pub fn wrong(&self, what: String) {
+        self.has_failed.store(true, Ordering::SeqCst);
         let mut state = self.state.lock().unwrap();
         if state.wrong.len() < FEW {
             state.wrong.push(what);
@@ -205,4 +229,132 @@ pub fn table(counts: &Counts, faults: &BTreeMap<&'static str, u64>) -> String {
 /// The beginning of a message.
 pub fn shorten(message: &str) -> String {
     message.chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::calls::{Act, Call, Inbox};
+    use super::*;
+    use std::sync::Arc;
+
+    /// Two clients with one open call each, of the same id, and the books.
+    fn two() -> (Arc<Ledger>, [(Inbox, Call); 2]) {
+        let ledger = Arc::new(Ledger::default());
+        let clients = ["one", "the other"].map(|who| {
+            let mut inbox = Inbox::new(who, &ledger);
+            let call = inbox.expect(&[(Act::Tell, 10)]).remove(0);
+            (inbox, call)
+        });
+        (ledger, clients)
+    }
+
+    fn answer(call: &Call) -> String {
+        let message: serde_json::Value = serde_json::from_str(&call.message("")).unwrap();
+        let payload = &message["params"]["arguments"]["payload"];
+        format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"content":[{{"type":"text","text":{payload}}}]}}}}"#, call.id)
+    }
+
+    fn progress(call: &Call) -> String {
+        let uid = call.uid;
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{uid},"progress":1,"message":"{uid}"}}}}"#
+        )
+    }
+
+    /// The books of both calls with their answers and effects, but for what `breaks` does to them.
+    fn books(breaks: impl FnOnce(&mut [(Inbox, Call); 2], &mut String)) -> Counts {
+        let (ledger, mut clients) = two();
+        let mut effects: String = clients.iter().map(|(_, call)| format!("{}\n", call.uid)).collect();
+        breaks(&mut clients, &mut effects);
+        for (inbox, call) in &mut clients {
+            if inbox.open.contains_key(&call.id) {
+                inbox.hear(&progress(call));
+                inbox.hear(&answer(call));
+            }
+        }
+        ledger.audit(&effects);
+        let counts = ledger.counts();
+        assert_eq!(counts.sent, counts.results + counts.errors + counts.refused + counts.cut + counts.lost);
+        assert_eq!(ledger.has_failed(), !ledger.complaints().is_empty());
+        assert_eq!(ledger.patience() < PATIENCE, ledger.has_failed(), "a run that has failed ends soon");
+        let wrong = counts.lost + counts.foreign + counts.double + counts.twice;
+        assert_eq!(ledger.has_failed(), wrong > 0, "{:?}", ledger.complaints());
+        counts
+    }
+
+    #[test]
+    fn books_in_order_are_green() {
+        let counts = books(|_, _| {});
+        assert_eq!(
+            (counts.results, counts.effects, counts.foreign + counts.double + counts.lost + counts.twice),
+            (2, 2, 0)
+        );
+    }
+
+    #[test]
+    fn swapped_answers_are_foreign() {
+        let counts = books(|clients, _| {
+            let [(one, first), (other, second)] = clients;
+            one.hear(&answer(second));
+            other.hear(&answer(first));
+        });
+        assert_eq!((counts.foreign, counts.lost), (2, 2));
+    }
+
+    #[test]
+    fn progress_of_another_call_is_foreign() {
+        let counts = books(|clients, _| {
+            let told = progress(&clients[1].1);
+            clients[0].0.hear(&told);
+        });
+        assert_eq!((counts.foreign, counts.results), (1, 2));
+    }
+
+    #[test]
+    fn what_was_never_asked_is_foreign() {
+        let counts = books(|clients, _| clients[0].0.hear(r#"{"jsonrpc":"2.0","id":77,"result":{}}"#));
+        assert_eq!(counts.foreign, 1);
+    }
+
+    #[test]
+    fn a_second_answer_is_double() {
+        let counts = books(|clients, _| {
+            let (inbox, call) = &mut clients[0];
+            inbox.hear(&answer(call));
+            inbox.hear(&answer(call));
+        });
+        assert_eq!((counts.double, counts.results), (1, 2));
+    }
+
+    #[test]
+    fn no_answer_is_lost() {
+        let counts = books(|clients, _| clients[0].0.give_up_all(Fate::Lost, "no answer in time"));
+        assert_eq!((counts.lost, counts.results), (1, 1));
+    }
+
+    #[test]
+    fn an_effect_that_happens_twice_is_seen() {
+        let counts = books(|clients, effects| effects.push_str(&format!("{}\n", clients[0].1.uid)));
+        assert_eq!((counts.twice, counts.results), (1, 2));
+    }
+
+    #[test]
+    fn an_effect_of_what_was_refused_is_seen() {
+        let (ledger, mut clients) = two();
+        let (inbox, call) = &mut clients[0];
+        inbox.give_up(call.id, Fate::Refused(400), "");
+        assert!(!ledger.has_failed());
+        ledger.audit(&format!("{}\n", call.uid));
+        assert!(ledger.has_failed());
+    }
+
+    #[test]
+    fn a_result_without_its_effect_is_seen() {
+        let (ledger, mut clients) = two();
+        let (inbox, call) = &mut clients[0];
+        inbox.hear(&answer(call));
+        assert!(!ledger.has_failed());
+        ledger.audit("");
+        assert!(ledger.has_failed());
+    }
 }

@@ -1,6 +1,7 @@
 //! One run: clients and servers are brought together, things break for a while, and then the books are looked at.
 
-use super::clients::{Act, Client, Door, Sse, Streamable};
+use super::calls::{Act, Client};
+use super::clients::{Door, Sse, Streamable};
 use super::cutter::{self, Cutter};
 use super::inject::{Kind, Target, as_nobody, count, status};
 use super::ledger::{Ledger, table};
@@ -8,11 +9,12 @@ use super::seed::Seed;
 use super::soak::watch;
 use crate::support::http::Http;
 use crate::support::served::Served;
-use crate::support::{Folder, descendants, wait_until};
+use crate::support::{Folder, descendants, kill, wait_until};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -193,7 +195,7 @@ pub fn call(clients: &mut [Box<dyn Client>], target: &Target, seed: &Seed) {
     });
 }
 
-/// What a proxy has at one moment.
+/// What a proxy has at one moment, besides what it begins once and for all.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
     /// Open descriptors.
@@ -206,6 +208,13 @@ pub struct Cost {
     pub sessions: u64,
 }
 
+/// The names of its threads.
+pub fn threads(pid: u32) -> String {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+    tasks.filter_map(name).map(|name| name.trim().to_owned()).collect::<Vec<_>>().join(", ")
+}
+
 /// What this one has.
 pub fn cost(pid: u32, address: &str) -> Cost {
     let mut http = Http::connect(address);
@@ -214,7 +223,9 @@ pub fn cost(pid: u32, address: &str) -> Cost {
     let status: serde_json::Value = serde_json::from_str(&http.answer().body).unwrap();
     let sessions = status["sessions"].as_u64().unwrap();
     let processes = descendants(pid).len() as u64;
-    Cost { descriptors: count(pid, "fd"), threads: count(pid, "task"), processes, sessions }
+    // It begins with the first server that is busy, and stays for good, with one descriptor.
+    let minder = u64::from(threads(pid).contains("minder"));
+    Cost { descriptors: count(pid, "fd") - minder, threads: count(pid, "task") - minder, processes, sessions }
 }
 
 impl Cost {
@@ -228,11 +239,11 @@ impl Cost {
 }
 
 /// Waits until it has no more than before; gives what it has at last.
-pub fn settle(pid: u32, address: &str, before: &Cost) -> Cost {
-    let start = Instant::now();
+pub fn settle(pid: u32, address: &str, before: &Cost, ledger: &Ledger) -> Cost {
+    let (start, within) = (Instant::now(), SETTLES.min(ledger.patience()));
     loop {
         let now = cost(pid, address);
-        if now.over(before) == 0 || start.elapsed() > SETTLES {
+        if now.over(before) == 0 || start.elapsed() > within {
             return now;
         }
         thread::sleep(Duration::from_millis(50));
@@ -241,6 +252,9 @@ pub fn settle(pid: u32, address: &str, before: &Cost) -> Cost {
 
 /// Each client calls once, and everything must be answered by a result.
 fn all_is_well(clients: &mut [Box<dyn Client>], ledger: &Arc<Ledger>, when: &str) {
+    if ledger.has_failed() {
+        return;
+    }
     let before = ledger.counts();
     for client in clients.iter_mut() {
         client.call(&[(Act::Echo, 10), (Act::Tell, 10)]);
@@ -249,6 +263,23 @@ fn all_is_well(clients: &mut [Box<dyn Client>], ledger: &Arc<Ledger>, when: &str
     if after.results - before.results != 2 * clients.len() as u64 {
         ledger.wrong(format!("{when}: not every call has a result: {before:?} {after:?}"));
     }
+}
+
+/// How long a run may go on when nothing breaks any more.
+const ENDS: Duration = Duration::from_secs(30);
+
+/// Kills the processes when clients still wait long after all should be over, whatever they wait for: the run ends, and
+/// says so. Until what it gives is dropped.
+pub fn bounded(lasts: Duration, pids: &[u32], ledger: &Arc<Ledger>) -> mpsc::Sender<()> {
+    let (end, ended) = mpsc::channel();
+    let (pids, ledger) = (pids.to_vec(), ledger.clone());
+    thread::spawn(move || {
+        if ended.recv_timeout(lasts + ENDS) == Err(RecvTimeoutError::Timeout) {
+            ledger.wrong("the clients do not end".into());
+            pids.iter().for_each(|pid| kill("KILL", &pid.to_string()));
+        }
+    });
+    end
 }
 
 /// Runs serve mode before local servers.
@@ -261,8 +292,11 @@ pub fn serves(plan: &Plan) {
     let cutter = Cutter::before(&address);
     wait_until("no session", SETTLES, || cost(pid, &address).processes == 1);
     all_is_well(&mut clients(&address, &cutter, &ledger), &ledger, "before");
-    wait_until("no session", SETTLES, || cost(pid, &address).sessions == 0);
-    let first = settle(pid, &address, &cost(pid, &address));
+    wait_until("no session and no server", SETTLES, || {
+        let now = cost(pid, &address);
+        now.sessions == 0 && (now.processes == 1 || plan.sharing != Sharing::Own)
+    });
+    let first = settle(pid, &address, &cost(pid, &address), &ledger);
     let before_kb = status(pid, "RssAnon");
 
     let target = Target {
@@ -273,16 +307,18 @@ pub fn serves(plan: &Plan) {
         clock,
         over: AtomicBool::new(false),
     };
+    let end = bounded(plan.lasts, &target.pids, &ledger);
     thread::scope(|scope| {
         scope.spawn(|| call(&mut clients(&address, &cutter, &ledger), &target, &plan.seed));
         scope.spawn(|| target.suffer(plan.kinds, &mut plan.seed.branch(7), &ledger, pause(plan.sharing), &|| {}));
         watch(&format!("serve, {:?}", plan.sharing), &target.pids, plan.lasts, &ledger);
         target.over.store(true, Ordering::SeqCst);
     });
+    drop(end);
     all_is_well(&mut clients(&address, &cutter, &ledger), &ledger, "after");
-    let last = settle(pid, &address, &first);
+    let last = settle(pid, &address, &first, &ledger);
     if last.over(&first) > 0 {
-        ledger.left(last.over(&first), format!("{last:?} is left instead of {first:?}"));
+        ledger.left(last.over(&first), format!("{last:?} is left instead of {first:?}: {}", threads(pid)));
     }
     let after_kb = status(pid, "RssAnon");
     ledger.memory(before_kb, after_kb);

@@ -33,13 +33,10 @@ fn median(samples: &[[u64; 4]], figure: usize) -> u64 {
     values[values.len() / 2]
 }
 
-/// Watches the processes for so long.
+/// Watches the processes for so long, or until something was that should never be.
 pub fn watch(name: &str, pids: &[u32], lasts: Duration, ledger: &Ledger) {
-    if lasts < LONG {
-        return thread::sleep(lasts);
-    }
     let (start, mut told, mut samples) = (Instant::now(), Instant::now(), Vec::new());
-    while start.elapsed() < lasts {
+    while start.elapsed() < lasts && !ledger.has_failed() {
         thread::sleep(LOOK);
         samples.push(look(pids));
         if told.elapsed() >= LINE {
@@ -63,6 +60,9 @@ pub fn watch(name: &str, pids: &[u32], lasts: Duration, ledger: &Ledger) {
         }
     }
     let tenth = samples.len() / 10;
+    if lasts < LONG || ledger.has_failed() {
+        return;
+    }
     for (figure, (what, slack)) in FIGURES.into_iter().enumerate() {
         let [second, last] = [&samples[tenth..2 * tenth], &samples[samples.len() - tenth..]].map(|s| median(s, figure));
         println!("{name}: {what}: {second} in the second tenth, {last} in the last");

@@ -1,16 +1,69 @@
 //! HTTP/1.1 over one connection that may break at any byte: every failure is a value, and what came before it counts.
 
+use super::ledger::Ledger;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
-/// How long an answer may take before it counts as lost.
-pub const PATIENCE: Duration = Duration::from_secs(25);
+/// How often who waits looks up: the run may have failed meanwhile.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A wait that ends: when its answer counts as lost, and soon once the run has failed.
+pub struct Patience {
+    ledger: Arc<Ledger>,
+    since: Instant,
+}
+
+impl Patience {
+    /// It begins now.
+    pub fn new(ledger: &Arc<Ledger>) -> Self {
+        Self { ledger: ledger.clone(), since: Instant::now() }
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.since.elapsed() > self.ledger.patience()
+    }
+
+    /// Waits for the next of these, but not beyond `end`.
+    pub fn next(&self, messages: &Receiver<String>, end: Option<Instant>) -> Result<String, RecvTimeoutError> {
+        loop {
+            match messages.recv_timeout(LOOK) {
+                Err(RecvTimeoutError::Timeout) if !self.is_over() && end.is_none_or(|end| Instant::now() < end) => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+/// What is read, while there is patience.
+struct Patient {
+    stream: TcpStream,
+    /// None: for ever.
+    patience: Option<Patience>,
+}
+
+impl Read for Patient {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // What keeps a connection alive is no answer: the time is up however much has come.
+            if self.patience.as_ref().is_some_and(Patience::is_over) {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            match self.stream.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    }
+}
 
 /// One connection.
 pub struct Wire {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Patient>,
     /// The port on our side: by it the one who cuts connections knows which it was.
     pub port: u16,
     address: String,
@@ -55,13 +108,14 @@ pub struct Reply {
 
 impl Wire {
     /// Connects to `HOST:PORT`.
-    pub fn connect(address: &str) -> io::Result<Self> {
+    pub fn connect(address: &str, ledger: &Arc<Ledger>) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(LOOK))?;
+        stream.set_write_timeout(Some(ledger.patience()))?;
         stream.set_nodelay(true)?;
         let port = stream.local_addr()?.port();
-        Ok(Self { reader: BufReader::new(stream), port, address: address.to_owned() })
+        let patience = Some(Patience::new(ledger));
+        Ok(Self { reader: BufReader::new(Patient { stream, patience }), port, address: address.to_owned() })
     }
 
     /// The bytes of a request.
@@ -77,7 +131,11 @@ impl Wire {
     /// Sends a request.
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> io::Result<()> {
         let text = Self::request(&self.address, method, path, headers, body);
-        self.reader.get_mut().write_all(text.as_bytes())
+        let Patient { stream, patience } = self.reader.get_mut();
+        if let Some(patience) = patience {
+            patience.since = Instant::now();
+        }
+        stream.write_all(text.as_bytes())
     }
 
     /// Reads the head of an answer.
@@ -141,18 +199,20 @@ impl Wire {
 
     /// A handle to end it from another thread.
     pub fn socket(&self) -> io::Result<TcpStream> {
-        self.reader.get_ref().try_clone()
+        self.reader.get_ref().stream.try_clone()
     }
 
     /// Reads for as long as it takes.
-    pub fn wait_for_ever(&self) -> io::Result<()> {
-        self.reader.get_ref().set_read_timeout(None)
+    pub fn wait_for_ever(&mut self) -> io::Result<()> {
+        let patient = self.reader.get_mut();
+        patient.patience = None;
+        patient.stream.set_read_timeout(None)
     }
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        let _ = self.reader.get_ref().shutdown(Shutdown::Both);
+        let _ = self.reader.get_ref().stream.shutdown(Shutdown::Both);
     }
 }
 
