@@ -131,15 +131,14 @@ impl Wire {
     /// Sends a request.
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> io::Result<()> {
         let text = Self::request(&self.address, method, path, headers, body);
-        let Patient { stream, patience } = self.reader.get_mut();
-        if let Some(patience) = patience {
-            patience.since = Instant::now();
-        }
-        stream.write_all(text.as_bytes())
+        self.reader.get_mut().stream.write_all(text.as_bytes())
     }
 
     /// Reads the head of an answer.
     pub fn head(&mut self) -> io::Result<Head> {
+        if let Some(patience) = &mut self.reader.get_mut().patience {
+            patience.since = Instant::now();
+        }
         let mut lines = Vec::new();
         loop {
             let line = self.line()?;
