@@ -23,6 +23,8 @@ mod far;
 mod inject;
 #[path = "faults/ledger.rs"]
 mod ledger;
+#[path = "faults/peers.rs"]
+mod peers;
 #[path = "faults/run.rs"]
 mod run;
 #[path = "faults/seed.rs"]
@@ -154,6 +156,12 @@ fn streams_from_a_remote_server_are_cut_at_every_byte() {
     for path in ["/mcp", "/sse"] {
         cuts::there(path, Act::Tell);
     }
+}
+
+#[test]
+#[ignore = "for other proxies: see tests/faults/peers.rs"]
+fn a_peer_breaks() {
+    peers::compare();
 }
 
 /// All that can be broken at once, for `SOAK_SECONDS`.

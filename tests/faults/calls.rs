@@ -126,19 +126,16 @@ impl Inbox {
             let known = id.is_some_and(|id| id <= self.newest);
             return if known { self.ledger.double(&self.who, text) } else { self.ledger.foreign(&self.who, text) };
         };
-        match message.get("error") {
-            Some(_) => {
-                self.failed.insert(call.uid);
-                self.ledger.fate(call.uid, Fate::Error);
-            }
-            None if message["result"]["content"][0]["text"] == call.payload() => {
-                self.results += 1;
-                self.ledger.fate(call.uid, Fate::Result);
-            }
-            None => {
-                self.ledger.foreign(&self.who, text);
-                self.ledger.fate(call.uid, Fate::Lost);
-            }
+        // The server's own results are never errors; a proxy may tell so that it lost the server.
+        if message.get("error").is_some() || message["result"]["isError"] == true {
+            self.failed.insert(call.uid);
+            self.ledger.fate(call.uid, Fate::Error);
+        } else if message["result"]["content"][0]["text"] == call.payload() {
+            self.results += 1;
+            self.ledger.fate(call.uid, Fate::Result);
+        } else {
+            self.ledger.foreign(&self.who, text);
+            self.ledger.fate(call.uid, Fate::Lost);
         }
     }
 

@@ -93,7 +93,7 @@ fn clock_words(folder: &Path, clock: &Path) -> Vec<String> {
 
 /// A port that was free a moment ago: whose log nobody reads cannot say where it listens. It is none of those that the
 /// system gives away by itself, where a connection to a port that nobody listens at may meet itself.
-fn free_port(seed: &mut Seed) -> u16 {
+pub fn free_port(seed: &mut Seed) -> u16 {
     let mut some = || u16::try_from(20_000 + (seed.next() ^ u64::from(std::process::id())) % 10_000).unwrap();
     std::iter::repeat_with(&mut some).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }

@@ -68,6 +68,8 @@ def take(message):
         call(message)
     elif "id" in message and method == "ping":
         say(answer(message, {}))
+    elif "id" in message and method == "tools/list":
+        say(answer(message, {"tools": [{"name": "call", "inputSchema": {"type": "object"}}]}))
     elif "id" in message and method:
         say({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32601, "message": "unknown"}})
 
