@@ -74,8 +74,10 @@ pub struct Inbox {
     pub ledger: Arc<Ledger>,
     /// The calls, by their ids.
     pub open: HashMap<u32, Call>,
-    /// Those that were answered by an error, and whose server may still tell how far it is.
+    /// Those that were answered by an error or by nothing, and whose server may still tell how far it is.
     failed: HashSet<u64>,
+    /// Those that count as lost, whose answers may come late.
+    lost: HashSet<u32>,
     /// The id of the newest call.
     pub newest: u32,
     /// How many were answered by a result.
@@ -90,6 +92,7 @@ impl Inbox {
             ledger: ledger.clone(),
             open: HashMap::new(),
             failed: HashSet::new(),
+            lost: HashSet::new(),
             newest: 0,
             results: 0,
         }
@@ -122,6 +125,9 @@ impl Inbox {
             return;
         }
         let id = message["id"].as_u64().and_then(|id| u32::try_from(id).ok());
+        if id.is_some_and(|id| self.lost.remove(&id)) {
+            return; // late is no worse than lost
+        }
         let Some(call) = id.and_then(|id| self.open.remove(&id)) else {
             let known = id.is_some_and(|id| id <= self.newest);
             return if known { self.ledger.double(&self.who, text) } else { self.ledger.foreign(&self.who, text) };
@@ -143,6 +149,8 @@ impl Inbox {
     pub fn give_up(&mut self, id: u32, fate: Fate, why: &str) {
         if let Some(call) = self.open.remove(&id) {
             if fate == Fate::Lost {
+                self.lost.insert(id);
+                self.failed.insert(call.uid);
                 self.ledger.wrong(format!("{}: call {} ({:?}) was lost: {why}", self.who, call.uid, call.act));
             }
             self.ledger.fate(call.uid, fate);

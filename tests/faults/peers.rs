@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long it may take to begin or to end.
 const SETTLES: Duration = Duration::from_secs(15);
+/// So many results show that it works.
+const ENOUGH: u64 = 20;
 /// How long things may recover between two faults.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Faults that need nothing of a proxy but that it stands between clients and a server.
@@ -124,15 +126,23 @@ fn suffer(kind: Kind, row: &mut Row) {
     thread::scope(|scope| {
         scope.spawn(|| call(&mut clients(&address, &cutter, &ledger), &target, &seed));
         scope.spawn(|| {
-            thread::sleep(PAUSE); // first it works
+            let start = Instant::now();
+            while ledger.counts().results < ENOUGH && start.elapsed() < SETTLES {
+                thread::sleep(Duration::from_millis(20)); // first it works
+            }
             target.suffer(&[kind], &mut seed.branch(7), &ledger, PAUSE, &|| {});
         });
-        thread::sleep(lasts);
+        let start = Instant::now();
+        while start.elapsed() < lasts || ledger.faults().is_empty() && start.elapsed() < 2 * SETTLES {
+            thread::sleep(Duration::from_millis(20));
+        }
         target.over.store(true, Ordering::SeqCst);
     });
     let before = ledger.counts().results;
     let mut fresh = clients(&address, &cutter, &ledger);
-    fresh.iter_mut().for_each(|client| client.call(&[(Act::Echo, 10)]));
+    for client in &mut fresh {
+        client.call(&[(Act::Echo, 10)]);
+    }
     if ledger.counts().results - before < fresh.len() as u64 {
         row.dead.push(kind.name());
     }
@@ -172,7 +182,9 @@ fn left(folder: &Folder) -> usize {
         environment.split(|byte| *byte == 0).any(|variable| variable == here.as_bytes())
     };
     let left: Vec<String> = all.filter(|pid| pid.parse::<u32>().is_ok()).filter(is_ours).collect();
-    left.iter().for_each(|pid| kill("KILL", pid));
+    for pid in &left {
+        kill("KILL", pid);
+    }
     left.len()
 }
 

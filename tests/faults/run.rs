@@ -276,7 +276,9 @@ pub fn bounded(lasts: Duration, pids: &[u32], ledger: &Arc<Ledger>) -> mpsc::Sen
     thread::spawn(move || {
         if ended.recv_timeout(lasts + ENDS) == Err(RecvTimeoutError::Timeout) {
             ledger.wrong("the clients do not end".into());
-            pids.iter().for_each(|pid| kill("KILL", &pid.to_string()));
+            for pid in pids {
+                kill("KILL", &pid.to_string());
+            }
         }
     });
     end
