@@ -8,7 +8,8 @@ use super::cutter::{self, Cutter};
 use super::inject::{Target, as_nobody, count, status};
 use super::ledger::Ledger;
 use super::run::{
-    AT_ONCE, Plan, SETTLES, SLACK_KB, STOPS, bounded, call, cost, effects, judge, pause, server, settle, started_with,
+    AT_ONCE, Plan, SETTLES, SLACK_KB, STOPS, bounded, call, cost, effects, judge, one_arena, pause, server, settle,
+    started_with,
 };
 use super::soak::watch;
 use crate::support::namespace::behind;
@@ -99,8 +100,8 @@ pub fn connects(plan: &Plan) {
     let cutter = Cutter::before(&remote.address);
     let ledger = Arc::new(Ledger::default());
     let url = |path: &str| format!("http://{}{path}", cutter.address);
-    let nobody = as_nobody();
-    let start = |words: &[&str]| if nobody.is_empty() { command(words) } else { behind(&nobody, &command(words)) };
+    let words = [as_nobody(), one_arena()].concat();
+    let start = |arguments: &[&str]| behind(&words, &command(arguments));
     let connects = ["/mcp", "/sse", "/mcp"].map(|path| Connect::of(&mut start(&[&url(path)]), &ledger));
     let mut front = Process::start(&mut start(&["--port", "0", "--session-idle", "1", &url("/mcp")]));
     let (address, front_pid) = (front.address(), front.id());

@@ -24,7 +24,7 @@ pub enum Fate {
 }
 
 /// How many complaints are kept word for word.
-const FEW: usize = 20;
+const FEW: usize = 40;
 
 /// How long an answer may take before it counts as lost.
 const PATIENCE: Duration = Duration::from_secs(20);

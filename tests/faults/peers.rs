@@ -12,6 +12,7 @@ use super::ledger::{Counts, Ledger};
 use super::run::{call, effects, free_port, server};
 use super::seed::Seed;
 use crate::support::{Folder, kill, program, wait_until};
+use std::collections::HashSet;
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -156,7 +157,14 @@ fn suffer(kind: Kind, row: &mut Row) {
     ledger.audit(&effects(folder.path()));
     add(&mut row.counts, &ledger.counts());
     println!("{}: {:?}", kind.name(), ledger.counts());
-    ledger.complaints().iter().take(3).for_each(|what| println!("  {what}"));
+    // One of each sort.
+    let mut sorts = HashSet::new();
+    for what in ledger.complaints() {
+        let sort: String = what.chars().filter(|c| !c.is_ascii_digit()).take(40).collect();
+        if sorts.insert(sort) {
+            println!("  {what}");
+        }
+    }
 }
 
 /// Whether it ends when it is told to; it ends in any case.

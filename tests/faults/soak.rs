@@ -15,7 +15,7 @@ const LONG: Duration = Duration::from_secs(50);
 /// The names of the figures, and by how much the last tenth may be more than the second: memory that an allocator has
 /// found a use for, and what is under way at a moment.
 const FIGURES: [(&str, u64); 4] =
-    [("kB of anonymous memory", 4 << 10), ("descriptors", 12), ("threads", 12), ("processes below", 8)];
+    [("kB of anonymous memory", 3 << 10), ("descriptors", 12), ("threads", 12), ("processes below", 8)];
 
 fn look(pids: &[u32]) -> [u64; 4] {
     let sum = |figure: &dyn Fn(u32) -> u64| pids.iter().map(|pid| figure(*pid)).sum();
