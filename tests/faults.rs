@@ -39,6 +39,7 @@ use far::connects;
 use inject::Kind;
 use run::{Log, Plan, Sharing, serves};
 use seed::Seed;
+use std::thread;
 use std::time::Duration;
 
 /// How long each of the short runs breaks things.
@@ -130,12 +131,11 @@ fn descriptors_and_threads_run_out() {
 
 #[test]
 fn the_log_is_full_and_the_clock_jumps() {
-    for (number, log) in [(7, Log::Full), (8, Log::Unread)] {
-        serves(&Plan {
-            log,
-            ..short(Sharing::Shared, number, &[Kind::Clock, Kind::Exits, Kind::Killed, Kind::Stopped])
-        });
-    }
+    let plan = |number| short(Sharing::Shared, number, &[Kind::Clock, Kind::Exits, Kind::Killed, Kind::Stopped]);
+    thread::scope(|scope| {
+        scope.spawn(|| serves(&Plan { log: Log::Full, ..plan(7) }));
+        scope.spawn(|| serves(&Plan { log: Log::Unread, ..plan(8) }));
+    });
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_peer_breaks() {
 fn everything_breaks_for_a_long_time() {
     let seconds = std::env::var("SOAK_SECONDS").map_or(3600, |text| text.parse().expect("SOAK_SECONDS is a number"));
     let plan = |sharing, number, kinds| Plan { lasts: Duration::from_secs(seconds), ..short(sharing, number, kinds) };
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| serves(&plan(Sharing::Own, 11, ALL)));
         scope.spawn(|| serves(&plan(Sharing::Shared, 12, ALL)));
         scope.spawn(|| connects(&plan(Sharing::Own, 13, THERE)));

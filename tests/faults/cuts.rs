@@ -173,29 +173,35 @@ fn cut_streams(served: &Served, ledger: &Ledger) -> usize {
     length
 }
 
+/// Cuts a transport at every byte; what its session had before it still has.
+fn cut_transport(served: &Served, mut transport: Transport, ledger: &Ledger) {
+    let cuts = cut_one(served, &mut transport, ledger);
+    println!("{}: {} cuts in a request, {} in an answer", transport.name, cuts.in_request, cuts.in_answer);
+    let (address, call) = (served.address(), call(ledger, Act::Tell));
+    let request = transport.request(&address, &call.message(transport.meta));
+    let answer = match &mut transport.stream {
+        Some(stream) => {
+            let mut post = TcpStream::connect(&address).unwrap();
+            post.write_all(request.as_bytes()).unwrap();
+            let text = read_until(stream, "\"result\":{\"content\"");
+            events(&text).into_iter().map(|(_, data)| data).collect()
+        }
+        None => whole_answer(&address, &request),
+    };
+    assert!(answer.contains("\"result\""), "{}: {answer}", transport.name);
+}
+
 /// Every cut between clients and serve mode.
 pub fn here() {
     let served = Served::start(&["--session-idle", "30", "--shared"], &server());
     let address = served.address();
     let ledger = Ledger::default();
-    for mut transport in [legacy(&address), modern(), sse(&address)] {
-        let cuts = cut_one(&served, &mut transport, &ledger);
-        println!("{}: {} cuts in a request, {} in an answer", transport.name, cuts.in_request, cuts.in_answer);
-        // What the session had before it still has.
-        let call = call(&ledger, Act::Tell);
-        let request = transport.request(&address, &call.message(transport.meta));
-        let answer = match &mut transport.stream {
-            Some(stream) => {
-                let mut post = TcpStream::connect(&address).unwrap();
-                post.write_all(request.as_bytes()).unwrap();
-                let text = read_until(stream, "\"result\":{\"content\"");
-                events(&text).into_iter().map(|(_, data)| data).collect()
-            }
-            None => whole_answer(&address, &request),
-        };
-        assert!(answer.contains("\"result\""), "{}: {answer}", transport.name);
-    }
-    println!("/sse: {} cuts in a stream", cut_streams(&served, &ledger));
+    thread::scope(|scope| {
+        for transport in [legacy(&address), modern(), sse(&address)] {
+            scope.spawn(|| cut_transport(&served, transport, &ledger));
+        }
+        scope.spawn(|| println!("/sse: {} cuts in a stream", cut_streams(&served, &ledger)));
+    });
     let text = effects(served.folder());
     let mut done: Vec<_> = text.lines().collect();
     let all = done.len();
