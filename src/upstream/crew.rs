@@ -125,12 +125,16 @@ impl Crew {
     fn begin(self: &Arc<Self>, sender: Arc<dyn Sender>) {
         let mut state = self.state();
         state.sender = Some(sender);
-        if let Err(why) = self.wake(&mut state) {
-            let waited = state.give_up();
-            drop(state);
-            for message in waited {
-                self.answer(&message, Undelivered::Gone(why.clone()));
-            }
+        self.wake_or_answer(state);
+    }
+
+    /// Finds a thread for what waits, or answers it. Not for who sends: it may hold what an answer needs.
+    fn wake_or_answer(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        let Err(why) = self.wake(&mut state) else { return };
+        let waited = state.give_up();
+        drop(state);
+        for message in waited {
+            self.answer(&message, Undelivered::Gone(why.clone()));
         }
     }
 
@@ -203,12 +207,6 @@ impl Crew {
         }
     }
 
-    /// One of the threads waits: another goes on, or else this one once it is done.
-    fn go_on(self: &Arc<Self>) {
-        let found = self.wake(&mut self.state());
-        debug_assert!(found.is_ok(), "the thread that waits is one that runs");
-    }
-
     /// The link has ended: nothing is sent any more, and no thread is left.
     fn end(&self, why: &str) {
         let threads = {
@@ -234,12 +232,12 @@ struct Turn(Arc<Crew>);
 impl Bystander for Turn {
     fn long(&self) {
         self.0.pass_turn(false);
-        self.0.go_on();
+        self.0.wake_or_answer(self.0.state());
     }
 
     fn sent(&self) -> Option<BorrowedFd<'_>> {
         self.0.pass_turn(true);
-        self.0.go_on();
+        self.0.wake_or_answer(self.0.state());
         None
     }
 }
