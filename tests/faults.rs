@@ -7,6 +7,8 @@
 
 mod support;
 
+#[path = "faults/books.rs"]
+mod books;
 #[path = "faults/calls.rs"]
 mod calls;
 #[path = "faults/clients.rs"]
