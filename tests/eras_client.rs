@@ -12,10 +12,12 @@ use mcp_proxy::upstream::http::{Client as Target, Remote as Address, Transport, 
 use mcp_proxy::upstream::remote::{self, Crossing, Inputs};
 use mcp_proxy::upstream::{Event, Sender};
 use serde_json::{Value, json as value};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::modern::{CANCELLED, answer, behave as behave_modern, error, method, modern};
 use support::remote::{ACCEPTED, Connection, Remote, Request};
 use support::streamable::{Client, EVENTS, INITIALIZED, TAKEN, json, message, respond};
@@ -508,4 +510,80 @@ fn what_may_wait_for_the_input_of_our_client_is_an_option() {
     let refusal = || remote.posts().into_iter().find(|post| post.contains("too many calls wait"));
     wait_until("the refusal of the second question", SOON, || refusal().is_some());
     client.end();
+}
+
+/// A process whose output nobody gathers, and which does not outlive its test.
+struct Unread(Child);
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a server that is not held up sends by itself.
+const FLOOD: usize = 320;
+const FLOOD_BYTES: usize = 100_000;
+
+/// A legacy server whose answer to a call is more than a pipe takes. Once `reached` is not 0, it sends a flood.
+fn flood(request: &Request, connection: &mut Connection<'_>, reached: &AtomicUsize, sent: &AtomicUsize) {
+    if request.line.starts_with("GET ") {
+        connection.write(EVENTS);
+        wait_until("the answer to the call", SOON, || reached.load(Ordering::SeqCst) > 0);
+        for number in 0..FLOOD {
+            let params = format!(r#"{{"number":{number},"padding":"{}"}}"#, "x".repeat(FLOOD_BYTES));
+            connection
+                .write(format!("data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\",\"params\":{params}}}\n\n"));
+            sent.fetch_add(1, Ordering::SeqCst);
+        }
+    } else if method(request) == "tools/call" && request.header("mcp-session-id") == "s" {
+        let id = &message(request)["id"];
+        let text = "x".repeat(1_000_000);
+        connection.write(json(&format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[{{"type":"text","text":"{text}"}}]}}}}"#
+        )));
+    } else {
+        behave_legacy(request, connection);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_holds_up_the_server_behind_the_bridge() {
+    for reads_on in [true, false] {
+        let (reached, sent) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (told, counted) = (reached.clone(), sent.clone());
+        let remote = Remote::start(move |request, connection| flood(request, connection, &told, &counted));
+        let mut command = proxy();
+        command.arg(remote.url("/mcp")).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut client = Unread(command.spawn().unwrap());
+        let mut stdin = client.0.stdin.take().unwrap();
+        let mut stdout = BufReader::with_capacity(1, client.0.stdout.take().unwrap());
+        stdin.write_all(format!("{}\n", modern(1, "tools/call", r#","name":"x""#)).as_bytes()).unwrap();
+        stdout.read_exact(&mut [0]).unwrap(); // whoever delivers the answer waits for us now
+        reached.store(1, Ordering::SeqCst);
+        let mut last = (0, Instant::now());
+        wait_until("the flood is held up, or over", SOON, || {
+            let now = sent.load(Ordering::SeqCst);
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+            now == FLOOD || now > 0 && last.1.elapsed() > Duration::from_millis(700)
+        });
+        let kept = sent.load(Ordering::SeqCst);
+        assert!(kept < FLOOD / 2, "{kept} messages were taken, and none delivered");
+        if reads_on {
+            let mut lines = BufReader::new(stdout).split(b'\n').map(Result::unwrap);
+            let _ = lines.next().unwrap();
+            for number in 0..FLOOD {
+                let line: Value = serde_json::from_slice(&lines.next().unwrap()).unwrap();
+                assert_eq!(line["params"]["number"], number, "all of it comes, in order");
+            }
+            drop(stdin);
+            assert!(client.0.wait().unwrap().success());
+        } else {
+            drop(stdin);
+            wait_until("the end", Duration::from_millis(2200), || client.0.try_wait().unwrap().is_some());
+        }
+    }
 }

@@ -6,10 +6,12 @@
 //! ```
 //!
 //! Always: under one lock a message is decided upon and handed to the link, which does not wait; what is for the client
-//! leaves in the order in which it was decided upon, by one thread at a time, and without the lock; a link that has
-//! ended is made anew for the next message of the client.
+//! leaves in the order in which it was decided upon, by one thread at a time, and without the lock; whoever brings more
+//! of the server than the client takes waits, which holds up the server; a link that has ended is made anew for the next
+//! message of the client.
 
 mod machine;
+mod outbox;
 
 use super::http::Client;
 use super::waits::TICK;
@@ -19,6 +21,7 @@ use crate::protocol::bridge::to_modern::Crossed;
 use crate::protocol::era::{Era, Way};
 use crate::protocol::message::Message;
 pub use machine::{Inputs, Machine};
+use outbox::Outbox;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -37,6 +40,8 @@ pub struct Bridge {
     state: Mutex<State>,
     /// Something may be due earlier, or the bridge ends.
     changed: Condvar,
+    /// The client has taken enough, or the bridge ends.
+    room: Condvar,
 }
 
 struct State {
@@ -46,7 +51,7 @@ struct State {
     /// The number of that link.
     link: u64,
     /// What is for the client, and whether a thread is busy with it.
-    outbox: VecDeque<Message>,
+    outbox: Outbox,
     is_delivering: bool,
     /// When the machine wants to know the time.
     due: Option<Duration>,
@@ -70,15 +75,16 @@ impl Bridge {
             machine,
             sender: None,
             link: 0,
-            outbox: VecDeque::new(),
+            outbox: Outbox::default(),
             is_delivering: false,
             due: None,
             has_clock: false,
             threads: Vec::new(),
             stopped: None,
         };
-        let (began, state, changed) = (Instant::now(), Mutex::new(state), Condvar::new());
-        Arc::new(Self { client, era, deliver, failed, open_requests, needless, began, state, changed })
+        let (began, state) = (Instant::now(), Mutex::new(state));
+        let (changed, room) = (Condvar::new(), Condvar::new());
+        Arc::new(Self { client, era, deliver, failed, open_requests, needless, began, state, changed, room })
     }
 
     /// Takes a message of the client. To send never waits for the server; to deliver may wait for the client.
@@ -112,6 +118,7 @@ impl Bridge {
             state.sender.clone()
         };
         self.changed.notify_all();
+        self.room.notify_all();
         if let Some(sender) = sender {
             sender.stop();
         }
@@ -162,6 +169,7 @@ impl Bridge {
         if is_error && self.era == Era::Legacy && self.client.way(Era::Legacy) != Way::Crossed {
             (self.needless)("the server does not speak modern revisions of the protocol");
         }
+        self.wait_for_room();
     }
 
     /// The link has ended: what is open gets an error, and the next message of the client makes another link.
@@ -195,7 +203,7 @@ impl Bridge {
         loop {
             while let Some(crossed) = todo.pop_front() {
                 match crossed {
-                    Crossed::ToClient(message) => state.outbox.push_back(message),
+                    Crossed::ToClient(message) => state.outbox.push(message),
                     Crossed::ToServer(message) => state.hand_on(&message, &mut more),
                 }
                 todo.extend(more.drain(..));
@@ -215,12 +223,22 @@ impl Bridge {
         if std::mem::replace(&mut state.is_delivering, true) {
             return;
         }
-        while let Some(message) = state.outbox.pop_front() {
+        while let Some(message) = state.outbox.pop() {
+            if !state.outbox.is_full() {
+                self.room.notify_all();
+            }
             drop(state);
             (self.deliver)(message);
             state = self.state();
         }
         state.is_delivering = false;
+    }
+
+    /// Waits for the thread that delivers, if the client takes less than the server sends. That thread never comes here
+    /// before the outbox is empty.
+    fn wait_for_room(&self) {
+        let is_full = |state: &mut State| state.outbox.is_full() && state.stopped.is_none();
+        drop(self.room.wait_while(self.state(), is_full).unwrap_or_else(PoisonError::into_inner));
     }
 
     fn tick(&self, state: &mut State, out: &mut Vec<Crossed>) {
