@@ -587,3 +587,66 @@ fn a_client_that_does_not_read_holds_up_the_server_behind_the_bridge() {
         }
     }
 }
+
+/// A legacy server with sessions `s1`, `s2`, … whose tool `ask` asks its user.
+fn behave_asking(request: &Request, connection: &mut Connection<'_>) {
+    let said = message(request);
+    let is_first = |r: &&Request| method(r) == "initialize";
+    let text = match said["method"].as_str() {
+        Some("initialize") => {
+            let number = connection.requests().iter().filter(is_first).count();
+            let headers = format!("Content-Type: application/json\r\nMcp-Session-Id: s{number}\r\n");
+            respond("200 OK", &headers, &begun(request))
+        }
+        Some("tools/call") if said["params"]["name"] == "ask" && request.header("mcp-session-id").starts_with('s') => {
+            let question = r#"{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"?","requestedSchema":{}}}"#;
+            format!("{EVENTS}data: {question}\n\n")
+        }
+        Some(_) if request.header("mcp-session-id").starts_with('s') => {
+            let mut same = request.clone();
+            same.headers.iter_mut().filter(|(name, _)| name == "mcp-session-id").for_each(|(_, id)| *id = "s".into());
+            return behave_legacy(&same, connection);
+        }
+        _ => return behave_legacy(request, connection),
+    };
+    connection.write(text);
+}
+
+#[test]
+fn a_client_that_declares_more_than_the_server_was_told_gets_another_session_once_nothing_is_open() {
+    let remote = Remote::start(behave_asking);
+    let mut client = connect(&remote, "/mcp");
+    let said = |capabilities: &str, text: &str| text.replace(r#"{"elicitation":{}}"#, capabilities);
+    let call = |id: u32, capabilities: &str, name: &str| {
+        said(capabilities, &modern(id, "tools/call", &format!(r#","name":"{name}""#)))
+    };
+    let seen = |name: &str| methods(&remote).iter().filter(|method| *method == name).count();
+    client.send(&said("{}", &modern(10, "server/discover", "")));
+    assert_eq!(client.line(1)["id"], 10);
+    client.send(&said("{}", &modern(1, "hang", "")));
+    wait_until("the call", SOON, || seen("hang") == 1);
+    client.send(&call(2, r#"{"sampling":{}}"#, "x")); // a call is open
+    assert_eq!(client.line(2)["id"], 2);
+    client.send(CANCELLED);
+    wait_until("the cancellation", SOON, || seen("notifications/cancelled") == 1);
+    for (line, capabilities) in [(3, r#"{"sampling":{}}"#), (4, r#"{"elicitation":{}}"#), (5, "{}")] {
+        client.send(&call(line, capabilities, "x"));
+        assert_eq!(client.line(line as usize)["result"]["content"][0]["text"], "hi", "{}", client.0.report());
+    }
+    client.send(&call(6, r#"{"elicitation":{}}"#, "ask"));
+    assert_eq!(client.line(6)["result"]["resultType"], "input_required", "{}", client.0.report());
+    client.send(&call(7, r#"{"roots":{}}"#, "x")); // a call waits for its user
+    assert_eq!(client.line(7)["id"], 7);
+    assert_eq!(client.end(), 7);
+    let told = remote.requests().iter().filter(|r| method(r) == "initialize").map(message).collect::<Vec<_>>();
+    let told: Vec<_> = told.iter().map(|said| said["params"]["capabilities"].clone()).collect();
+    let all = value!({ "elicitation": { "form": {} }, "sampling": {} });
+    assert_eq!(told, [value!({}), value!({ "sampling": {} }), all]);
+    let calls = remote.requests().into_iter().filter(|r| method(r) == "tools/call");
+    let sessions: Vec<_> = calls.map(|r| r.header("mcp-session-id").to_owned()).collect();
+    assert_eq!(sessions, ["s1", "s2", "s3", "s3", "s3", "s3"]);
+    let is_end = |r: &Request, id: &str| r.line.starts_with("DELETE ") && r.header("mcp-session-id") == id;
+    for id in ["s1", "s2", "s3"] {
+        assert!(remote.requests().iter().any(|r| is_end(r, id)), "the session {id} is ended");
+    }
+}

@@ -92,6 +92,7 @@ impl Bridge {
     /// # Errors
     /// The bridge has ended.
     pub fn send(self: &Arc<Self>, message: &Message) -> Result<(), Undelivered> {
+        self.begin_anew_for(message);
         let mut state = self.state();
         if let Some(why) = &state.stopped {
             return Err(Undelivered::Gone(why.clone()));
@@ -108,6 +109,26 @@ impl Bridge {
         drop(state);
         self.drain();
         Ok(())
+    }
+
+    /// Ends the link where this message needs another session. It is not lost: nothing was open.
+    fn begin_anew_for(&self, message: &Message) {
+        let outgrown = {
+            let mut state = self.state();
+            match state.machine.outgrown_by(message) {
+                None => return,
+                Some(Err(why)) => {
+                    return log::warning(format_args!("the server is not told what the client can: {why}"));
+                }
+                Some(Ok(machine)) => state.machine = machine,
+            }
+            state.link += 1; // what still comes over the old one is nobody's
+            state.sender.take()
+        };
+        if let Some(sender) = outgrown {
+            log::info(format_args!("the client declares more than the server was told: another session"));
+            sender.stop();
+        }
     }
 
     /// Ends the bridge, for this reason. Returns at once.
@@ -134,26 +155,29 @@ impl Bridge {
 
     /// Makes a link, and a thread that reads it.
     fn connect(self: &Arc<Self>, state: &mut State) -> Result<(), String> {
-        let this = Arc::downgrade(self);
+        state.link += 1;
+        let (this, number) = (Arc::downgrade(self), state.link);
         let deliver = move |message| {
             if let Some(this) = this.upgrade() {
-                this.arrive(message);
+                this.arrive(message, number);
             }
         };
         let (client, failed) = (self.client.clone(), self.failed.clone());
         let link = remote::link_of(client, Arc::new(deliver), failed, self.open_requests, self.era.other());
         let Link { sender, receiver } = link;
-        state.link += 1;
-        let (this, number) = (Arc::downgrade(self), state.link);
+        let this = Arc::downgrade(self);
         start(state, "bridge", move || read(&this, receiver, number))?;
         state.sender = Some(sender);
         Ok(())
     }
 
-    /// Takes a message of the server.
-    fn arrive(self: &Arc<Self>, message: Message) {
+    /// Takes a message of the server, unless there is another link now.
+    fn arrive(self: &Arc<Self>, message: Message, link: u64) {
         let is_error = message.is_error();
         let mut state = self.state();
+        if state.link != link {
+            return;
+        }
         let mut out = Vec::new();
         self.tick(&mut state, &mut out);
         state.machine.hear_server(message, &mut out);
@@ -312,7 +336,7 @@ fn read(bridge: &Weak<Bridge>, mut receiver: Box<dyn Receiver>, link: u64) {
         let event = receiver.recv();
         let Some(bridge) = bridge.upgrade() else { return };
         match event {
-            Event::Message(message) => bridge.arrive(message),
+            Event::Message(message) => bridge.arrive(message, link),
             Event::Ended(why) => return bridge.lose(link, &why),
         }
     }

@@ -7,6 +7,7 @@ use crate::protocol::hub::{Action, Hub, Key, Kind, Limits};
 use crate::protocol::message::Message;
 use crate::protocol::modern::meta;
 use crate::system;
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// The only member of a hub that has one.
@@ -29,8 +30,8 @@ pub struct Inputs {
 pub enum Machine {
     /// For a legacy client.
     ToModern(ToModern),
-    /// For a modern one.
-    ToLegacy(ToLegacy),
+    /// For a modern one, and what it was made with.
+    ToLegacy { hub: Box<ToLegacy>, limits: Limits, settings: Settings },
 }
 
 impl Machine {
@@ -50,18 +51,34 @@ impl Machine {
             parked_age: inputs.age,
             gather: GATHER,
         };
-        let limits = Limits { open: open_requests, waiting_bytes: WAITING_BYTES };
+        Self::to_legacy(Limits { open: open_requests, waiting_bytes: WAITING_BYTES }, settings)
+    }
+
+    fn to_legacy(limits: Limits, settings: Settings) -> Result<Self, String> {
         let secret = system::random_id().map_err(|error| format!("no randomness: {error}"))?;
-        let mut hub = ToLegacy::new(limits, settings, secret);
+        let mut hub = Box::new(ToLegacy::new(limits, settings.clone(), secret));
         hub.join(MEMBER, Kind::Modern);
-        Ok(Self::ToLegacy(hub))
+        Ok(Self::ToLegacy { hub, limits, settings })
+    }
+
+    /// The machine for another session, if this request declares more than a legacy server was told, and nothing of the
+    /// present session is open or kept. A server is never told less: it would lose its session each time that a client
+    /// declares something else, and a call that does not declare a capability is not asked for it anyway.
+    pub fn outgrown_by(&self, request: &Message) -> Option<Result<Self, String>> {
+        let Self::ToLegacy { hub, limits, settings } = self else { return None };
+        let declared = meta::capabilities(request).filter(|_| request.id().is_some())?;
+        let capabilities = both(&settings.capabilities, &legacy_capabilities(declared));
+        if capabilities == settings.capabilities || !is_idle(hub) {
+            return None;
+        }
+        Some(Self::to_legacy(*limits, Settings { capabilities, ..settings.clone() }))
     }
 
     /// The client whose messages it takes.
     pub fn era(&self) -> Era {
         match self {
             Self::ToModern(_) => Era::Legacy,
-            Self::ToLegacy(_) => Era::Modern,
+            Self::ToLegacy { .. } => Era::Modern,
         }
     }
 
@@ -70,7 +87,7 @@ impl Machine {
         match self {
             Self::ToModern(_) if is_first => {}
             Self::ToModern(machine) => machine.restore(out),
-            Self::ToLegacy(hub) => acting(out, |actions| hub.begin(actions)),
+            Self::ToLegacy { hub, .. } => acting(out, |actions| hub.begin(actions)),
         }
     }
 
@@ -78,20 +95,20 @@ impl Machine {
     pub fn has_begun(&self) -> bool {
         match self {
             Self::ToModern(_) => true,
-            Self::ToLegacy(hub) => hub.is_ready(),
+            Self::ToLegacy { hub, .. } => hub.is_ready(),
         }
     }
 
     /// Whether the server has refused to begin.
     pub fn is_refused(&self) -> bool {
-        matches!(self, Self::ToLegacy(hub) if hub.refusal().is_some())
+        matches!(self, Self::ToLegacy { hub, .. } if hub.refusal().is_some())
     }
 
     /// Takes a message of the client.
     pub fn hear_client(&mut self, message: &Message, out: &mut Vec<Crossed>) {
         match self {
             Self::ToModern(machine) => machine.from_client(message.clone(), out),
-            Self::ToLegacy(hub) => acting(out, |actions| hub.from_client(MEMBER, message.clone(), actions)),
+            Self::ToLegacy { hub, .. } => acting(out, |actions| hub.from_client(MEMBER, message.clone(), actions)),
         }
     }
 
@@ -99,7 +116,7 @@ impl Machine {
     pub fn hear_server(&mut self, message: Message, out: &mut Vec<Crossed>) {
         match self {
             Self::ToModern(machine) => machine.from_server(message, out),
-            Self::ToLegacy(hub) => acting(out, |actions| hub.from_server(message, actions)),
+            Self::ToLegacy { hub, .. } => acting(out, |actions| hub.from_server(message, actions)),
         }
     }
 
@@ -107,7 +124,7 @@ impl Machine {
     pub fn undelivered(&mut self, message: &Message, why: &str, out: &mut Vec<Crossed>) {
         match self {
             Self::ToModern(machine) => machine.undelivered(message, why, out),
-            Self::ToLegacy(hub) => acting(out, |actions| hub.undelivered(message, why, actions)),
+            Self::ToLegacy { hub, .. } => acting(out, |actions| hub.undelivered(message, why, actions)),
         }
     }
 
@@ -115,7 +132,7 @@ impl Machine {
     pub fn lose(&mut self, why: &str, out: &mut Vec<Crossed>) {
         match self {
             Self::ToModern(machine) => machine.lose(why, out),
-            Self::ToLegacy(hub) => acting(out, |actions| hub.lose(why, actions)),
+            Self::ToLegacy { hub, .. } => acting(out, |actions| hub.lose(why, actions)),
         }
     }
 
@@ -123,13 +140,37 @@ impl Machine {
     pub fn tick(&mut self, now: Duration, out: &mut Vec<Crossed>) -> Option<Duration> {
         match self {
             Self::ToModern(machine) => machine.tick(now, out),
-            Self::ToLegacy(hub) => {
+            Self::ToLegacy { hub, .. } => {
                 let mut actions = Vec::new();
                 let due = hub.tick(now, &mut actions);
                 out.extend(actions.into_iter().map(crossed));
                 due
             }
         }
+    }
+}
+
+/// Whether its end would cost nobody anything.
+fn is_idle(hub: &ToLegacy) -> bool {
+    let mut owed = Vec::new();
+    hub.clone().lose("", &mut owed);
+    owed.is_empty() && hub.parked() == 0
+}
+
+/// What a server is told of a client that declares now this, now that: legacy capabilities, as both are.
+fn both(told: &str, declared: &str) -> String {
+    if told == declared {
+        return told.to_owned();
+    }
+    let [mut all, more] = [told, declared].map(|text| serde_json::from_str(text).unwrap_or_default());
+    add(&mut all, more);
+    legacy_capabilities(&all.to_string())
+}
+
+fn add(to: &mut Value, more: Value) {
+    let (Value::Object(to), Value::Object(more)) = (to, more) else { return };
+    for (name, value) in more {
+        add(to.entry(name).or_insert_with(|| Value::Object(Map::new())), value);
     }
 }
 
