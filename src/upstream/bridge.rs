@@ -12,6 +12,7 @@
 
 mod machine;
 mod outbox;
+mod outgrown;
 
 use super::http::Client;
 use super::waits::TICK;
@@ -109,26 +110,6 @@ impl Bridge {
         drop(state);
         self.drain();
         Ok(())
-    }
-
-    /// Ends the link where this message needs another session. It is not lost: nothing was open.
-    fn begin_anew_for(&self, message: &Message) {
-        let outgrown = {
-            let mut state = self.state();
-            match state.machine.outgrown_by(message) {
-                None => return,
-                Some(Err(why)) => {
-                    return log::warning(format_args!("the server is not told what the client can: {why}"));
-                }
-                Some(Ok(machine)) => state.machine = machine,
-            }
-            state.link += 1; // what still comes over the old one is nobody's
-            state.sender.take()
-        };
-        if let Some(sender) = outgrown {
-            log::info(format_args!("the client declares more than the server was told: another session"));
-            sender.stop();
-        }
     }
 
     /// Ends the bridge, for this reason. Returns at once.
@@ -239,30 +220,6 @@ impl Bridge {
             todo.extend(more.drain(..));
         }
         self.keep_time(state);
-    }
-
-    /// Delivers what is for the client, unless another thread does.
-    fn drain(&self) {
-        let mut state = self.state();
-        if std::mem::replace(&mut state.is_delivering, true) {
-            return;
-        }
-        while let Some(message) = state.outbox.pop() {
-            if !state.outbox.is_full() {
-                self.room.notify_all();
-            }
-            drop(state);
-            (self.deliver)(message);
-            state = self.state();
-        }
-        state.is_delivering = false;
-    }
-
-    /// Waits for the thread that delivers, if the client takes less than the server sends. That thread never comes here
-    /// before the outbox is empty.
-    fn wait_for_room(&self) {
-        let is_full = |state: &mut State| state.outbox.is_full() && state.stopped.is_none();
-        drop(self.room.wait_while(self.state(), is_full).unwrap_or_else(PoisonError::into_inner));
     }
 
     fn tick(&self, state: &mut State, out: &mut Vec<Crossed>) {

@@ -20,6 +20,10 @@ pub const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["--max-inputs", "--input-bytes"], "src/protocol/bridge/to_legacy/tests/asking.rs::what_is_parked_is_bounded"),
     (&["--input-timeout"], "src/protocol/bridge/to_legacy/tests/asking.rs::a_parked_call_expires"),
     (
+        &["upstream/bridge/outbox.rs MOST_BYTES"],
+        "tests/eras_client.rs::a_client_that_does_not_read_holds_up_the_server_behind_the_bridge",
+    ),
+    (
         &["upstream/bridge/machine.rs WAITING_BYTES"],
         "src/protocol/bridge/to_legacy/tests.rs::what_waits_is_bounded_and_can_be_cancelled",
     ),

@@ -7,7 +7,6 @@ use crate::protocol::hub::{Action, Hub, Key, Kind, Limits};
 use crate::protocol::message::Message;
 use crate::protocol::modern::meta;
 use crate::system;
-use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// The only member of a hub that has one.
@@ -29,7 +28,7 @@ pub struct Inputs {
 /// What translates.
 pub enum Machine {
     /// For a legacy client.
-    ToModern(ToModern),
+    ToModern(Box<ToModern>),
     /// For a modern one, and what it was made with.
     ToLegacy { hub: Box<ToLegacy>, limits: Limits, settings: Settings },
 }
@@ -37,7 +36,7 @@ pub enum Machine {
 impl Machine {
     /// For the legacy client behind this bridge.
     pub fn for_legacy(open_requests: usize) -> Self {
-        Self::ToModern(ToModern::new(Limits { open: open_requests, waiting_bytes: WAITING_BYTES }))
+        Self::ToModern(Box::new(ToModern::new(Limits { open: open_requests, waiting_bytes: WAITING_BYTES })))
     }
 
     /// For the modern client that begins with this request.
@@ -54,24 +53,11 @@ impl Machine {
         Self::to_legacy(Limits { open: open_requests, waiting_bytes: WAITING_BYTES }, settings)
     }
 
-    fn to_legacy(limits: Limits, settings: Settings) -> Result<Self, String> {
+    pub(super) fn to_legacy(limits: Limits, settings: Settings) -> Result<Self, String> {
         let secret = system::random_id().map_err(|error| format!("no randomness: {error}"))?;
         let mut hub = Box::new(ToLegacy::new(limits, settings.clone(), secret));
         hub.join(MEMBER, Kind::Modern);
         Ok(Self::ToLegacy { hub, limits, settings })
-    }
-
-    /// The machine for another session, if this request declares more than a legacy server was told, and nothing of the
-    /// present session is open or kept. A server is never told less: it would lose its session each time that a client
-    /// declares something else, and a call that does not declare a capability is not asked for it anyway.
-    pub fn outgrown_by(&self, request: &Message) -> Option<Result<Self, String>> {
-        let Self::ToLegacy { hub, limits, settings } = self else { return None };
-        let declared = meta::capabilities(request).filter(|_| request.id().is_some())?;
-        let capabilities = both(&settings.capabilities, &legacy_capabilities(declared));
-        if capabilities == settings.capabilities || !is_idle(hub) {
-            return None;
-        }
-        Some(Self::to_legacy(*limits, Settings { capabilities, ..settings.clone() }))
     }
 
     /// The client whose messages it takes.
@@ -147,30 +133,6 @@ impl Machine {
                 due
             }
         }
-    }
-}
-
-/// Whether its end would cost nobody anything.
-fn is_idle(hub: &ToLegacy) -> bool {
-    let mut owed = Vec::new();
-    hub.clone().lose("", &mut owed);
-    owed.is_empty() && hub.parked() == 0
-}
-
-/// What a server is told of a client that declares now this, now that: legacy capabilities, as both are.
-fn both(told: &str, declared: &str) -> String {
-    if told == declared {
-        return told.to_owned();
-    }
-    let [mut all, more] = [told, declared].map(|text| serde_json::from_str(text).unwrap_or_default());
-    add(&mut all, more);
-    legacy_capabilities(&all.to_string())
-}
-
-fn add(to: &mut Value, more: Value) {
-    let (Value::Object(to), Value::Object(more)) = (to, more) else { return };
-    for (name, value) in more {
-        add(to.entry(name).or_insert_with(|| Value::Object(Map::new())), value);
     }
 }
 
