@@ -79,6 +79,38 @@ fn a_call_that_waits_for_a_link_gets_the_one_whose_client_does_not_answer() {
     assert!(first.gets("notifications/cancelled").contains("did not answer in time"));
 }
 
+/// Four calls about which the server asks, one after another: how each is answered, and by which process. The server
+/// answers those that it may not ask about.
+fn asked_four_times(options: &[&str], name: &str) -> Vec<(Value, u32)> {
+    let stage = Stage::open(options);
+    let asked = |number: u32| {
+        let name = format!("of-{number}{name}");
+        let mut client = call(&stage, number, &name, ASKED);
+        let mut puppet = stage.puppet(&name);
+        puppet.say(&QUESTION.replace("who", &format!("who-{number}")));
+        if number > 2 {
+            let refused = puppet.gets(&format!("who-{number}"));
+            assert!(refused.contains("too many"), "{refused}");
+            answer(&mut puppet, &name);
+        }
+        (get(&mut client)["result"].clone(), puppet.pid)
+    };
+    (1..=4).map(asked).collect()
+}
+
+#[test]
+fn what_waits_for_the_input_of_clients_is_bounded_over_all_links() {
+    let long = "x".repeat(1000);
+    for (options, name) in [(["--max-inputs", "2"], ""), (["--input-bytes", "2500"], &*long)] {
+        let seen = asked_four_times(&options, name);
+        let waits = |at: usize| seen[at].0["resultType"] == "input_required";
+        assert!(waits(0) && waits(1), "{options:?}: {seen:?}");
+        // Their links are kept for them; the others share one, and are served.
+        assert!(seen[2].0["of"].is_string() && seen[3].0["of"].is_string(), "{options:?}: {seen:?}");
+        assert!(seen[0].1 != seen[1].1 && seen[1].1 != seen[2].1 && seen[2].1 == seen[3].1, "{options:?}: {seen:?}");
+    }
+}
+
 #[test]
 fn a_legacy_session_outlives_the_modern_server_behind_the_bridge() {
     for options in [&[][..], &["--shared"]] {

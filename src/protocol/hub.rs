@@ -108,6 +108,17 @@ pub trait Hub: Send {
     fn parked(&self) -> usize {
         0
     }
+
+    /// Bytes of everything that is kept for them.
+    fn parked_bytes(&self) -> usize {
+        0
+    }
+
+    /// From now on so many calls may wait for their client's input here, and so many bytes may be kept for them. What is
+    /// there already stays.
+    fn limit_parked(&mut self, most: usize, bytes: usize) {
+        let _ = (most, bytes);
+    }
 }
 
 /// What a client is told in whose message readers find different things.

@@ -285,6 +285,14 @@ impl State {
         let free = |one: &&mut Crossing| !asked || (one.asked == 0 && one.shared.is_free_for(request));
         usable.find(free).map(|one| one.take(asked))
     }
+
+    /// What may wait for clients' input on this link: what the calls on all others leave of the limits, which are for
+    /// one server, however many processes of it there are.
+    fn share_inputs(&self, of: &Arc<Shared>, most: usize, bytes: usize) {
+        let others = self.crossings.iter().filter(|one| !Arc::ptr_eq(&one.shared, of)).map(|one| one.shared.parked());
+        let (calls, kept) = others.fold((0, 0), |(calls, kept), (more, bytes)| (calls + more, kept + bytes));
+        of.limit_parked(most.saturating_sub(calls), bytes.saturating_sub(kept));
+    }
 }
 
 impl Crossing {

@@ -179,6 +179,17 @@ impl Shared {
         (state.sessions.len(), state.hub.parked())
     }
 
+    /// How many calls wait for their client's input, and the bytes of everything that is kept for them.
+    pub fn parked(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.hub.parked(), state.hub.parked_bytes())
+    }
+
+    /// So many may, from now on.
+    pub fn limit_parked(&self, most: usize, bytes: usize) {
+        self.state().hub.limit_parked(most, bytes);
+    }
+
     /// We end the server. Says whether there was one.
     pub fn stop(&self) -> bool {
         let mut state = self.state();

@@ -17,7 +17,10 @@ pub const ELSEWHERE: &[(&[&str], &str)] = &[
         &["--max-links", "serve/modern/way.rs SPARE_LINK"],
         "tests/modern.rs::calls_that_may_be_asked_something_have_servers_of_their_own_while_they_are_open",
     ),
-    (&["--max-inputs", "--input-bytes"], "src/protocol/bridge/to_legacy/tests/asking.rs::what_is_parked_is_bounded"),
+    (
+        &["--max-inputs", "--input-bytes"],
+        "tests/links.rs::what_waits_for_the_input_of_clients_is_bounded_over_all_links",
+    ),
     (&["--input-timeout"], "src/protocol/bridge/to_legacy/tests/asking.rs::a_parked_call_expires"),
     (
         &["upstream/bridge/outbox.rs MOST_BYTES"],
@@ -232,8 +235,8 @@ pub const REASONS: &[(&[&str], &str)] = &[
     (&["system/descriptors.rs MOST"], "whoever starts us chooses it, not a client"),
     (
         &["serve/modern.rs PATIENCE", "serve/modern/way.rs PROBE", "upstream/oauth.rs LONGEST"],
-        "10 s and more of waiting for a server: too long for a test that runs at each change; the same waits with shorter \
-         times are tested through --timeout",
+        "10 s and more of waiting, which no option shortens: too long for a test that runs at each change; that they end \
+         is not tested",
     ),
     (
         &["serve/session.rs TIMES", "upstream/http.rs WARNINGS", "upstream/dial.rs ADDRESSES"],

@@ -369,6 +369,14 @@ impl Hub for ToLegacy {
     fn parked(&self) -> usize {
         self.parked.len()
     }
+
+    fn parked_bytes(&self) -> usize {
+        self.kept_bytes()
+    }
+
+    fn limit_parked(&mut self, most: usize, bytes: usize) {
+        (self.settings.most_parked, self.settings.parked_bytes) = (most, bytes);
+    }
 }
 
 impl Client {

@@ -181,6 +181,9 @@ impl House {
             log::debug(format_args!("'{}': a call waits for one of the links, which are all busy", offer.shown()));
             (state, _) = offer.modern.known.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         };
+        if asked {
+            state.share_inputs(&place.shared, self.options.inputs, self.options.input_bytes);
+        }
         drop(state);
         let visit = Visit { offer: offer.clone(), place, asked };
         self.begin_link(offer, &visit.place.shared)?;

@@ -13,7 +13,7 @@ use super::{Call, Holder, Question, Stage, ToLegacy, can_be_parked, cancelled};
 use std::borrow::Cow;
 use std::time::Duration;
 
-const FULL: &str = "too many calls wait for their clients' input already";
+const FULL: &str = "too many calls wait for their clients' input already; --max-inputs and --input-bytes allow more";
 const UNKNOWN: &str = "the requestState is not known: it was used already, has expired, or never was ours";
 const ANOTHERS: &str = "the requestState belongs to another request; that one is given up";
 

@@ -315,7 +315,7 @@ fn what_is_parked_is_bounded() {
         &mut hub,
         &format!(
             r#"{}
-            -> S: {{"id":4,"error":{{"code":-32603,"message":"too many calls wait for their clients' input already"}}}}
+            -> S: {{"id":4,"error":{{"code":-32603,"message":"too many calls wait for their clients' input already; --max-inputs and --input-bytes allow more"}}}}
             S: {{"id":11,"result":7}}
             -> 1: {{"id":4,"result":7}}
             "#,
@@ -332,7 +332,7 @@ fn what_is_parked_is_bounded() {
         1: {{"id":2,"method":"tools/call","params":{{"x":"{large}",$ALL}}}}
         -> S: {{"id":3,"method":"tools/call","params":{{"x":"{large}"}}}}
         S for 3: {{"id":1,"method":"sampling/createMessage","params":{{"x":"{large}"}}}}
-        -> S: {{"id":1,"error":{{"code":-32603,"message":"too many calls wait for their clients' input already"}}}}
+        -> S: {{"id":1,"error":{{"code":-32603,"message":"too many calls wait for their clients' input already; --max-inputs and --input-bytes allow more"}}}}
         "#
     ));
 }
