@@ -15,6 +15,7 @@ use support::http::Http;
 use support::modern::{behave, error};
 use support::puppet::{Puppet, Stage};
 use support::remote::{Connection, Remote, Request};
+use support::served::Served;
 use support::streamable::respond;
 use support::{Folder, Process, SOON, program, proxy, wait_until};
 
@@ -138,6 +139,70 @@ fn a_legacy_session_outlives_the_modern_server_behind_the_bridge() {
         let mut third = stage.puppet("of-sse");
         answer(&mut third, "of-sse");
         let _ = client.message(r#""of":"of-sse""#);
+    }
+}
+
+/// A modern server: `FIRST` is done when a process gets its first line, and `BAD` is a file that lets it refuse.
+const MODERN: &str = r#"
+    IFS= read -r line; FIRST
+    while :; do
+        id=${line#*'"id":'} id=${id%%[,\}]*}
+        case $line in
+        *server/discover*) if [ -e "$HERE/BAD" ]
+            then echo '{"jsonrpc":"2.0","id":'$id',"error":{"code":-32603,"message":"the database is away"}}'
+            else echo '{"jsonrpc":"2.0","id":'$id',"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}}'
+            fi ;;
+        *'"method":"initialize"'*)
+            echo '{"jsonrpc":"2.0","id":'$id',"error":{"code":-32022,"message":"no","data":{"supported":["2026-07-28"]}}}' ;;
+        *die*) exit 3 ;;
+        *tools/call*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"resultType":"complete","content":[]}}' ;;
+        esac
+        IFS= read -r line || exit 0
+    done"#;
+
+#[test]
+fn a_legacy_session_whose_server_refuses_to_begin_again_ends_and_another_begins() {
+    for options in [&[][..], &["--shared"]] {
+        let served = Served::script(options, &MODERN.replace("FIRST", ":"));
+        let ask = |http: &mut Http, name: &str| {
+            http.send("POST", &[], &support::client::request(7, "tools/call", &format!(r#"{{"name":"{name}"}}"#)));
+            http.answer()
+        };
+        let mut http = Http::connect(&served.address());
+        http.begin("2025-11-25");
+        assert!(ask(&mut http, "x").body.contains("content"), "{options:?}");
+        std::fs::write(served.folder().join("BAD"), "").unwrap();
+        assert!(ask(&mut http, "die").body.contains("exited with status 3"), "{options:?}");
+        let refused = ask(&mut http, "x");
+        assert!(refused.body.contains("the database is away"), "{options:?}: {refused:?}");
+        std::fs::remove_file(served.folder().join("BAD")).unwrap();
+        let gone = ask(&mut http, "x");
+        assert_eq!(gone.head.status, 404, "{options:?}: {gone:?}");
+        let mut again = Http::connect(&served.address());
+        again.begin("2025-11-25");
+        assert!(ask(&mut again, "x").body.contains("content"), "{options:?}");
+    }
+}
+
+#[test]
+fn processes_that_crash_when_they_begin_say_nothing_of_the_era() {
+    for crashes in 1..=3 {
+        let first = r#"for n in 1 2 3; do [ $n -le CRASHES ] && mkdir "$HERE/crash-$n" 2>/dev/null && exit 4; done"#;
+        let first = first.replace("CRASHES", &crashes.to_string());
+        let served = Served::script(&[], &MODERN.replace("FIRST", &first));
+        let ask = || {
+            let mut http = Http::connect(&served.address());
+            send(&mut http, &request(1, "tools/call", &json!({"name": "x"}), "{}"));
+            http.answer()
+        };
+        if crashes == 3 {
+            let lost = ask();
+            assert!(lost.body.contains("exited with status 4"), "{lost:?}");
+            assert_eq!(status(&served.address())["servers"]["default"]["era"], "unknown");
+        }
+        let answer = ask();
+        assert!(answer.body.contains("content"), "{crashes}: {answer:?}");
+        assert_eq!(status(&served.address())["servers"]["default"]["era"], "modern", "{crashes}");
     }
 }
 

@@ -4,9 +4,11 @@
 //! ```text
 //!                 its answer to `server/discover` is a modern one
 //!   Unknown ──▶ Probing ──────────────────────────────────────────▶ Modern: one link for all modern clients
-//!                  │ any other answer, its end, or nothing in time              │ begins again, and refuses
+//!                  │ any other answer, the end of two                           │ begins again, and refuses: Unknown
+//!                  │ processes, or nothing in time
 //!                  └────────────────────────────────────────────────▶ Legacy: links over the bridge, by what clients can do
-//!                                                                        └── one refuses `initialize` as a modern server does
+//!                                                                        ├── one refuses `initialize` as a modern server does: Modern
+//!                                                                        └── one ends before it has begun: Unknown
 //! ```
 //!
 //! Always: a process serves one era for its whole life; a legacy client's process is never probed. Of two calls that the
@@ -49,6 +51,19 @@ struct Waits<'a>(&'a Modern);
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Somebody finds out what the server speaks. However that ends, those who wait for it go on.
+struct Probing<'a> {
+    modern: &'a Modern,
+    found: Era,
+}
+
+impl Drop for Probing<'_> {
+    fn drop(&mut self) {
+        self.modern.state().era = self.found;
+        self.modern.known.notify_all();
     }
 }
 
@@ -162,6 +177,15 @@ impl Modern {
         }
     }
 
+    /// A server that was taken for a legacy one has ended before it has begun: that it was lost when it was asked may have
+    /// been an outage too.
+    fn doubt_legacy(&self) {
+        let mut state = self.state();
+        if self.pinned == Protocol::Auto && state.era == Era::Legacy {
+            state.era = Era::Unknown;
+        }
+    }
+
     /// Whether the head of a request says what its body says.
     ///
     /// # Errors
@@ -187,15 +211,12 @@ impl Modern {
         }
     }
 
-    /// A server that was taken for a modern one and is none ends.
-    fn end_refused(&self) {
+    /// The link whose server was taken for a modern one and is none: it is given up.
+    fn take_refused(&self) -> Option<Arc<Shared>> {
         let straight = self.state().straight.clone();
-        let Some(shared) = straight.filter(|shared| matches!(shared.wait(Duration::ZERO), Begun::Refused(_))) else {
-            return;
-        };
+        let shared = straight.filter(|shared| matches!(shared.wait(Duration::ZERO), Begun::Refused(_)))?;
         self.state().straight.take_if(|known| Arc::ptr_eq(known, &shared));
-        shared.retire();
-        shared.stop();
+        Some(shared)
     }
 
     /// Links whose servers refused to begin end, so that others are tried. One that refused as only a modern server does
@@ -236,21 +257,21 @@ impl Modern {
     }
 
     /// What is remote speaks modern revisions, or none, by what its client has found out meanwhile: what was believed is
-    /// found out anew. Says whether that was something else.
-    pub fn reconsider(&self, is_modern: bool) -> bool {
+    /// found out anew. Gives the links that are given up, if that was something else.
+    pub fn reconsider(&self, is_modern: bool) -> Option<Vec<Arc<Shared>>> {
         let mut state = self.state();
         let believed = if is_modern { Era::Legacy } else { Era::Modern };
         if self.pinned != Protocol::Auto || state.era != believed {
-            return false;
+            return None;
         }
         state.era = Era::Unknown;
         let links = state.straight.take().into_iter().chain(state.crossings.drain(..).map(|one| one.shared));
         let links: Vec<_> = links.collect();
         drop(state);
-        for shared in links {
+        for shared in &links {
             shared.retire();
         }
-        true
+        Some(links)
     }
 
     /// What it speaks, as far as is known: to legacy and to modern clients.

@@ -107,18 +107,15 @@ impl Offer {
         }
     }
 
-    /// What the client of a remote server has found out meanwhile is heard.
-    pub fn reconsider(&self) {
-        let Some(client) = &self.client else { return };
-        match client.way(Era::Modern) {
-            Way::Crossed => {
-                if self.modern.reconsider(false) {
-                    client.eras().forget(Era::Modern);
-                }
-            }
-            Way::Straight => drop(self.modern.reconsider(true)),
-            Way::Unknown => {}
-        }
+    /// What the client of a remote server has found out meanwhile is heard. Gives the links that are given up.
+    pub fn reconsider(&self) -> Vec<Arc<Shared>> {
+        let Some(client) = &self.client else { return Vec::new() };
+        let links = match client.way(Era::Modern) {
+            Way::Crossed => self.modern.reconsider(false).inspect(|_| client.eras().forget(Era::Modern)),
+            Way::Straight => self.modern.reconsider(true),
+            Way::Unknown => None,
+        };
+        links.unwrap_or_default()
     }
 
     /// Whether legacy clients come over the bridge, as far as is known.

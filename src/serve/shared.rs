@@ -45,6 +45,8 @@ struct State {
     hub: Box<dyn Hub>,
     /// The way to the server, while there is one.
     sender: Option<Arc<dyn Sender>>,
+    /// Why there is none any more.
+    lost: Option<String>,
     sessions: HashMap<Key, Weak<Session>>,
     /// How many places are kept for clients that are about to join.
     kept: usize,
@@ -86,6 +88,7 @@ impl Shared {
         let state = State {
             hub,
             sender: None,
+            lost: None,
             sessions: HashMap::new(),
             kept: 0,
             keys: 0,
@@ -171,6 +174,11 @@ impl Shared {
     pub fn idle_since(&self) -> Option<Instant> {
         let state = self.state();
         (state.is_alone() && state.hub.parked() == 0).then_some(state.left)
+    }
+
+    /// The clients that are here.
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        self.state().sessions.values().filter_map(Weak::upgrade).collect()
     }
 
     /// How many clients are here, and how many calls wait for their client's input.
@@ -290,6 +298,7 @@ impl Shared {
     pub fn lose(&self, why: &str) {
         let mut state = self.state();
         state.sender = None;
+        state.lost = Some(why.to_owned());
         let mut actions = Vec::new();
         state.hub.lose(why, &mut actions);
         state.act(actions);
@@ -383,8 +392,9 @@ impl Sender for Member {
         state.act(actions);
         if state.sender.is_none() && !self.shared.restarts {
             // It ended just now, and nobody may come to begin another.
+            let why = state.lost.clone().unwrap_or_else(|| "the server has ended".into());
             let mut actions = Vec::new();
-            state.hub.lose("the server has ended", &mut actions);
+            state.hub.lose(&why, &mut actions);
             state.act(actions);
         }
         self.shared.schedule(&mut state);

@@ -52,6 +52,11 @@ impl Home {
     pub fn offer(&self) -> Arc<Offer> {
         self.house.find_offer(None).unwrap()
     }
+
+    /// How many processes it has.
+    pub fn servers(&self) -> usize {
+        self.house.state().servers.len()
+    }
 }
 
 impl Drop for Home {

@@ -3,7 +3,7 @@
 //! Always: no server is begun, and nobody is waited for, with the state of the modern side locked; of links only those over
 //! the bridge are looked into meanwhile, because the straight one may be on its way to that state.
 
-use super::{Crossing, Era, PATIENCE, TOO_MANY, Visit, Way};
+use super::{Crossing, Era, PATIENCE, Probing, TOO_MANY, Visit, Way};
 use crate::error::Error;
 use crate::log;
 use crate::protocol::bridge::both::ModernServer;
@@ -12,7 +12,7 @@ use crate::protocol::era::{self, Protocol};
 use crate::protocol::http::Refusal;
 use crate::protocol::hub;
 use crate::protocol::message::Message;
-use crate::protocol::modern::{meta, share};
+use crate::protocol::modern::{meta, refuses_legacy, share};
 use crate::serve::house::House;
 use crate::serve::house::{STOPPING, unavailable};
 use crate::serve::offer::Offer;
@@ -41,15 +41,42 @@ impl House {
             return Ok(Way::Link(visit));
         }
         offer.modern.forget_refused();
-        offer.reconsider();
+        for shared in offer.reconsider() {
+            self.end_sessions_on(&shared);
+        }
         match self.era(offer, request)? {
-            (Era::Modern, Some(greeting)) => Ok(Way::Answer(greeting)),
-            (Era::Modern, None) => {
-                let shared = self.straight(offer).map_err(|error| unavailable(&error.to_string()))?;
-                let place = shared.keep_place();
-                Ok(Way::Link(Visit { offer: offer.clone(), place, asked: false }))
+            (Era::Modern, Some(greeting)) => return Ok(Way::Answer(greeting)),
+            (Era::Modern, None) => self.straight_visit(offer),
+            _ => self.crossing(offer, request).and_then(|visit| self.confirm(offer, visit)),
+        }
+        .map(Way::Link)
+        .map_err(|error| unavailable(&error.to_string()))
+    }
+
+    fn straight_visit(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<Visit, Error> {
+        let place = self.straight(offer)?.keep_place();
+        Ok(Visit { offer: offer.clone(), place, asked: false })
+    }
+
+    /// Waits for the server behind a link over the bridge to begin, because it may be none that the bridge is for. The
+    /// request was not sent yet, so that it can take another way.
+    fn confirm(self: &Arc<Self>, offer: &Arc<Offer>, visit: Visit) -> Result<Visit, Error> {
+        let modern = &offer.modern;
+        if modern.pinned != Protocol::Auto {
+            return Ok(visit);
+        }
+        match visit.place.shared.wait(PROBE) {
+            Begun::Refused(answer) if refuses_legacy(&answer) => {
+                drop(visit);
+                modern.forget_refused();
+                modern.learn_crossed();
+                self.straight_visit(offer)
             }
-            _ => self.crossing(offer, request).map(Way::Link).map_err(|error| unavailable(&error.to_string())),
+            Begun::Lost => {
+                modern.doubt_legacy();
+                Ok(visit)
+            }
+            _ => Ok(visit),
         }
     }
 
@@ -69,9 +96,10 @@ impl House {
         }
         state.era = Era::Probing;
         drop(state);
+        let mut probing = Probing { modern, found: Era::Unknown };
         let found = self.probe(offer, request);
-        modern.state().era = found.as_ref().map_or(Era::Unknown, |(era, _)| *era);
-        modern.known.notify_all();
+        probing.found = found.as_ref().map_or(Era::Unknown, |(era, _)| *era);
+        drop(probing);
         let (era, greeting) = found.map_err(|error| unavailable(&error.to_string()))?;
         log::debug(format_args!("'{}' speaks to modern clients: {era:?}", offer.shown()));
         Ok((era, greeting))
@@ -80,9 +108,12 @@ impl House {
     /// Asks a server of its own what it speaks, with the client's own question if it is one.
     fn probe(self: &Arc<Self>, offer: &Arc<Offer>, request: &Message) -> Result<(Era, Option<Message>), Error> {
         let params = request.params().filter(|_| request.method() == Some("server/discover"));
-        let shared = self.link_by(Box::new(self.modern_hub(params)));
-        self.begin_link(offer, &shared)?;
-        match shared.wait(PROBE) {
+        let (mut shared, mut begun) = self.ask_era(offer, params)?;
+        if begun == Begun::Lost && offer.client.is_none() && !self.state().stopping {
+            // Some legacy servers end when they are asked; but perhaps this one has crashed.
+            (shared, begun) = self.ask_era(offer, params)?;
+        }
+        match begun {
             Begun::Ready => {
                 let id = request.id().filter(|_| params.is_some());
                 let greeting = id.and_then(|id| Some(shared.greeting()?.with_id(id)));
@@ -107,6 +138,14 @@ impl House {
                 }
             }
         }
+    }
+
+    /// What a fresh server answers to `server/discover`.
+    fn ask_era(self: &Arc<Self>, offer: &Arc<Offer>, params: Option<&str>) -> Result<(Arc<Shared>, Begun), Error> {
+        let shared = self.link_by(Box::new(self.modern_hub(params)));
+        self.begin_link(offer, &shared)?;
+        let begun = shared.wait(PROBE);
+        Ok((shared, begun))
     }
 
     fn modern_hub(&self, probe: Option<&str>) -> ModernServer<share::Share> {
@@ -139,10 +178,20 @@ impl House {
                 (state.era, state.serves_legacy) = (Era::Unknown, None);
             }
             drop(state);
+            self.end_sessions_on(&shared);
             shared.retire();
             shared.stop();
         }
         Ok(shared)
+    }
+
+    /// A link is given up: legacy sessions on it learn it (404), so that their clients begin others, on another link.
+    fn end_sessions_on(self: &Arc<Self>, shared: &Shared) {
+        let sessions = shared.sessions();
+        let why = shared.refusal().unwrap_or_else(|| "the server has ended".into());
+        for session in sessions.iter().filter(|session| !session.is_modern && !session.id.is_empty()) {
+            self.close_session(session, &why);
+        }
     }
 
     /// The link over the bridge for a request of a client that can do what it says: the first that is free for it, or
@@ -243,7 +292,7 @@ impl House {
     }
 
     /// Sees to what is too old; says when to look again.
-    pub fn look_after_links(&self, now: Instant) -> Option<Instant> {
+    pub fn look_after_links(self: &Arc<Self>, now: Instant) -> Option<Instant> {
         let offers = {
             let state = self.state();
             let mut offers = state.offers.clone();
@@ -264,7 +313,11 @@ impl House {
         let next = next.min();
         for offer in offers {
             self.end_idle_links(&offer, now);
-            offer.modern.end_refused();
+            if let Some(shared) = offer.modern.take_refused() {
+                self.end_sessions_on(&shared);
+                shared.retire();
+                shared.stop();
+            }
             offer.modern.is_done(); // what was too old may have kept a link from others
         }
         next
@@ -302,11 +355,4 @@ fn resumed(offer: &Arc<Offer>, request: &Message) -> Option<Visit> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn everything_is_said_as_a_legacy_server_is_told_it() {
-        assert_eq!(legacy_capabilities(EVERYTHING), EVERYTHING);
-    }
-}
+mod tests;

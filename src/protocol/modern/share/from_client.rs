@@ -4,6 +4,7 @@
 
 use super::{Action, Key, Member, Open, Phase, Share};
 use crate::protocol::hub::{AMBIGUOUS, Hub, refuse};
+use crate::protocol::member;
 use crate::protocol::message::{INTERNAL_ERROR, INVALID_REQUEST, Id, Kind, Message};
 use crate::protocol::modern::meta;
 use crate::protocol::noted::Param;
@@ -39,7 +40,10 @@ impl Share {
             Phase::Refused(error) if message.method() == Some("server/discover") => {
                 out.extend(message.id().map(|id| Action::ToClient(key, error.with_id(id))));
             }
-            Phase::Refused(_) => refuse(key, &message, INTERNAL_ERROR, "the server refused to begin", out),
+            Phase::Refused(error) => {
+                let words = member::string(error.text(), &["error", "message"]).unwrap_or_default();
+                refuse(key, &message, INTERNAL_ERROR, &format!("the server refused to begin: {words}"), out);
+            }
         }
     }
 

@@ -162,7 +162,7 @@ fn a_refusal_is_every_clients() {
         1: {{"id":"b","method":"tools/list"}}
         S: {{"id":1,"error":{{"code":-32601,"message":"no such method"}}}}
         -> 1: {{"id":"a","error":{{"code":-32601,"message":"no such method"}}}}
-        -> 1: {{"id":"b","error":{{"code":-32603,"message":"the server refused to begin"}}}}
+        -> 1: {{"id":"b","error":{{"code":-32603,"message":"the server refused to begin: no such method"}}}}
         1: {{"id":7,"method":"server/discover"}}
         -> 1: {{"id":7,"error":{{"code":-32601,"message":"no such method"}}}}
         1: {{"method":"notifications/x"}}
@@ -410,7 +410,7 @@ fn a_loss_is_told_to_all_who_wait() {
         begin
         {begin}
         undelivered {{"id":4,"method":"server/discover"}}
-        -> 2: {{"id":"c","error":{{"code":-32603,"message":"the server refused to begin"}}}}
+        -> 2: {{"id":"c","error":{{"code":-32603,"message":"the server refused to begin: stuck"}}}}
         "#
     ));
 }

@@ -5,6 +5,11 @@ use crate::serve::tests::{Home, call, session, wait_until};
 use std::thread;
 
 #[test]
+fn everything_is_said_as_a_legacy_server_is_told_it() {
+    assert_eq!(legacy_capabilities(EVERYTHING), EVERYTHING);
+}
+
+#[test]
 fn a_probe_keeps_the_link_that_a_legacy_client_has_made_meanwhile() {
     let home = Home::of("modern");
     let offer = home.offer();
@@ -120,5 +125,25 @@ fn who_waits_for_a_link_learns_that_we_stop() {
         wait_until("somebody waits", || offer.modern.waiting.load(std::sync::atomic::Ordering::SeqCst) == 1);
         offer.modern.close();
         assert_eq!(waiting.join().unwrap(), STOPPING);
+    });
+}
+
+#[test]
+fn a_probe_that_panics_leaves_nobody_waiting() {
+    let home = Home::of("modern");
+    let offer = home.offer();
+    offer.modern.state().era = Era::Probing;
+    let (begun, may_panic) = std::sync::mpsc::channel();
+    thread::scope(|scope| {
+        let modern = &offer.modern;
+        let probe = scope.spawn(move || {
+            let _probing = Probing { modern, found: Era::Unknown };
+            may_panic.recv().unwrap();
+            std::panic::resume_unwind(Box::new("a defect")); // without a word on stderr
+        });
+        let waiting = scope.spawn(|| home.house.era(&offer, &call(1)).map(|(era, _)| era).map_err(|why| why.reason));
+        begun.send(()).unwrap();
+        assert!(probe.join().is_err());
+        assert_eq!(waiting.join().unwrap(), Ok(Era::Modern));
     });
 }
