@@ -45,6 +45,28 @@ fn a_call_that_waits_for_a_link_gets_the_one_that_is_free() {
     assert_eq!(get(&mut two)["result"]["of"], "of-two");
 }
 
+#[test]
+fn a_call_whose_client_goes_while_it_waits_for_a_link_is_never_sent() {
+    const GONE: &str = "a client has gone before its request was sent";
+    let stage = Stage::open(&["--debug", "--max-links", "1"]);
+    let mut one = call(&stage, 1, "of-one", ASKED);
+    let mut puppet = stage.puppet("of-one");
+    let two = call(&stage, 1, "of-two", ASKED);
+    stage.served.process.wait_for_stderr(WAITS);
+    drop(two);
+    stage.served.process.wait_for_stderr(GONE); // while the link is busy still
+    let also_two = call(&stage, 1, "of-two", ASKED);
+    wait_until("another that waits", SOON, || stage.served.process.stderr().matches(WAITS).count() == 2);
+    drop(also_two);
+    answer(&mut puppet, "of-one"); // the link is free before anybody can have looked
+    assert_eq!(get(&mut one)["result"]["of"], "of-one");
+    wait_until("its end, too", SOON, || stage.served.process.stderr().matches(GONE).count() == 2);
+    let mut three = call(&stage, 1, "of-three", ASKED);
+    answer(&mut puppet, "of-three");
+    assert_eq!(get(&mut three)["result"]["of"], "of-three");
+    assert!(!puppet.got().iter().any(|line| line.contains("of-two")), "{:?}", puppet.got());
+}
+
 /// A link whose call waits for its client's input, one that is busy, and a call that waits for either.
 fn all_taken(options: &[&str]) -> (Stage, Puppet, Puppet, [Http; 2]) {
     let stage = Stage::open(&[&["--debug", "--max-links", "1"], options].concat());

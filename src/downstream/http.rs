@@ -11,9 +11,11 @@ use crate::protocol::chunks::{Chunks, Fault};
 use crate::protocol::head::{self, Body, Framing, Head, Known};
 use crate::protocol::http::Refusal;
 use crate::protocol::network::Peer;
+use crate::system;
 use crate::system::Waker;
 use std::io::{self, Read};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq_proto::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -392,6 +394,15 @@ impl Connection {
     #[must_use]
     pub fn has_input(&self) -> bool {
         !self.buffer.left().is_empty()
+    }
+
+    /// Whether the client has closed the connection, as far as can be told without waiting for it.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        match system::peek_now(self.socket.as_fd()) {
+            Ok(bytes) => bytes == 0,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        }
     }
 
     /// Who the client is.

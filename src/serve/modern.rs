@@ -29,8 +29,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long a call waits for a link that is free for it, before it goes over one where the server cannot ask it anything.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a call waits for a link that is free for it, before it is refused.
+const PATIENCE: Duration = if cfg!(test) { Duration::from_secs(2) } else { Duration::from_mins(1) };
+const ALL_BUSY: &str = "every link to the server is busy with a call of another client; --max-links allows more";
 const TOO_MANY: &str = "too many links to the server; --max-sessions allows more";
 
 /// The modern side of an offer.

@@ -392,7 +392,13 @@ impl Asking<'_> {
             let status = if is_known { StatusCode::BAD_REQUEST } else { StatusCode::NOT_FOUND };
             return Ok(Outcome::Answer(Response::json(status, error.into_bytes())));
         }
-        let visit = match self.house.modern_way(&offer, &message)? {
+        let way = self.house.modern_way(&offer, &message, &|| connection.is_gone());
+        if connection.is_gone() {
+            // It has waited for too long: the server must not do now what nobody wants any more.
+            log::debug(format_args!("'{}': a client has gone before its request was sent", offer.shown()));
+            return Ok(Outcome::Gone);
+        }
+        let visit = match way? {
             Way::Answer(answer) => {
                 let status = StatusCode::from_u16(headers::status(&answer)).unwrap_or(StatusCode::OK);
                 return Ok(Outcome::Answer(Response::json(status, answer.into_bytes())));

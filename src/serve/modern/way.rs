@@ -3,7 +3,7 @@
 //! Always: no server is begun, and nobody is waited for, with the state of the modern side locked; of links only those over
 //! the bridge are looked into meanwhile, because the straight one may be on its way to that state.
 
-use super::{Crossing, Era, PATIENCE, Probing, TOO_MANY, Visit, Way};
+use super::{ALL_BUSY, Crossing, Era, PATIENCE, Probing, TOO_MANY, Visit, Way};
 use crate::error::Error;
 use crate::log;
 use crate::protocol::bridge::both::ModernServer;
@@ -27,16 +27,23 @@ use std::time::{Duration, Instant};
 const PROBE: Duration = Duration::from_secs(10);
 /// How long a further link over the bridge is kept without a client.
 const SPARE_LINK: Duration = Duration::from_secs(30);
+/// How often a call that waits for a link is looked after: its client may have gone.
+const LOOK: Duration = Duration::from_secs(1);
 /// Whatever a server may ask of a client, as a legacy server is told it.
 const EVERYTHING: &str = r#"{"elicitation":{"form":{},"url":{}},"roots":{},"sampling":{"context":{},"tools":{}}}"#;
 
 impl House {
     /// The way that a modern request takes. The thread that asks may have to wait until it is known what the server
-    /// speaks.
+    /// speaks, or until a link is free, unless `is_gone` says that its client has gone.
     ///
     /// # Errors
     /// There is no server for it.
-    pub fn modern_way(self: &Arc<Self>, offer: &Arc<Offer>, request: &Message) -> Result<Way, Refusal> {
+    pub fn modern_way(
+        self: &Arc<Self>,
+        offer: &Arc<Offer>,
+        request: &Message,
+        is_gone: &dyn Fn() -> bool,
+    ) -> Result<Way, Refusal> {
         if let Some(visit) = resumed(offer, request) {
             return Ok(Way::Link(visit));
         }
@@ -47,7 +54,7 @@ impl House {
         match self.era(offer, request)? {
             (Era::Modern, Some(greeting)) => return Ok(Way::Answer(greeting)),
             (Era::Modern, None) => self.straight_visit(offer),
-            _ => self.crossing(offer, request).and_then(|visit| self.confirm(offer, visit)),
+            _ => self.crossing(offer, request, is_gone).and_then(|visit| self.confirm(offer, visit)),
         }
         .map(Way::Link)
         .map_err(|error| unavailable(&error.to_string()))
@@ -195,8 +202,13 @@ impl House {
     }
 
     /// The link over the bridge for a request of a client that can do what it says: the first that is free for it, or
-    /// another one. Where as many as may be are busy, it waits for one of them.
-    fn crossing(self: &Arc<Self>, offer: &Arc<Offer>, request: &Message) -> Result<Visit, Error> {
+    /// another one. Where as many as may be are busy, it waits for one of them: with its client, and not for ever.
+    fn crossing(
+        self: &Arc<Self>,
+        offer: &Arc<Offer>,
+        request: &Message,
+        is_gone: &dyn Fn() -> bool,
+    ) -> Result<Visit, Error> {
         // One process for all is told that its client can do everything; the bridge knows who cannot.
         let capabilities = match &offer.shared {
             Some(_) => EVERYTHING.to_owned(),
@@ -204,6 +216,7 @@ impl House {
         };
         let asked = may_be_addressed(request);
         let until = Instant::now() + PATIENCE;
+        let mut has_waited = false;
         let _waits = offer.modern.waits();
         let mut state = offer.modern.state();
         let place = loop {
@@ -214,21 +227,31 @@ impl House {
                 return Err(Error::Failed(STOPPING.into()));
             }
             let left = until.saturating_duration_since(Instant::now());
-            let busy = state.crossings.iter().filter(|one| one.capabilities == capabilities && one.is_busy(request));
-            if offer.shared.is_some() && !state.crossings.is_empty() || left.is_zero() {
-                // The bridge refuses what it cannot tell whose it is.
-                let first = state.crossings.iter_mut().find(|one| one.capabilities == capabilities);
-                break first.map(|one| one.take(asked)).ok_or_else(|| Error::Failed(TOO_MANY.into()))?;
+            if offer.shared.is_some()
+                && let Some(only) = state.crossings.first_mut()
+            {
+                break only.take(asked); // the bridge refuses what it cannot tell whose it is
             }
-            if busy.count() < self.options.links && state.crossings.len() < self.options.sessions {
+            let busy = state.crossings.iter().filter(|one| one.capabilities == capabilities && one.is_busy(request));
+            let may_begin = state.crossings.len() < self.options.sessions;
+            if busy.count() < self.options.links && may_begin {
                 let shared = self.link_by(Box::new(self.bridge(request, capabilities.clone())?));
                 let mut crossing = Crossing { capabilities, shared, asked: 0 };
                 let place = crossing.take(asked);
                 state.crossings.push(crossing);
                 break place;
             }
-            log::debug(format_args!("'{}': a call waits for one of the links, which are all busy", offer.shown()));
-            (state, _) = offer.modern.known.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+            if left.is_zero() {
+                return Err(Error::Failed(if may_begin { ALL_BUSY } else { TOO_MANY }.into()));
+            }
+            if is_gone() {
+                return Err(Error::Failed("the client has gone".into()));
+            }
+            if !std::mem::replace(&mut has_waited, true) {
+                log::debug(format_args!("'{}': a call waits for one of the links, which are all busy", offer.shown()));
+            }
+            let waited = offer.modern.known.wait_timeout(state, left.min(LOOK));
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         };
         if asked {
             state.share_inputs(&place.shared, self.options.inputs, self.options.input_bytes);

@@ -4,6 +4,11 @@ use super::*;
 use crate::serve::tests::{Home, call, session, wait_until};
 use std::thread;
 
+/// A client that waits for as long as it takes.
+fn stays() -> bool {
+    false
+}
+
 #[test]
 fn everything_is_said_as_a_legacy_server_is_told_it() {
     assert_eq!(legacy_capabilities(EVERYTHING), EVERYTHING);
@@ -45,7 +50,7 @@ fn a_link_made_for_an_offer_that_was_just_removed_ends() {
     home.house.offer(&[]).unwrap();
     // A request that had found the offer before finds its way after.
     offer.modern.state().era = Era::Legacy;
-    let visit = home.house.crossing(&offer, &call(1)).unwrap();
+    let visit = home.house.crossing(&offer, &call(1), &stays).unwrap();
     let shared = visit.place.shared.clone();
     assert_eq!(shared.wait(PROBE), Begun::Ready);
     home.house.look_after_links(Instant::now());
@@ -60,7 +65,7 @@ fn a_link_with_a_place_that_is_kept_is_not_idle() {
     let offer = home.offer();
     offer.modern.state().era = Era::Legacy;
     let discover = Message::request(&crate::protocol::message::Id::number(1), "tools/list", "{}");
-    let visit = home.house.crossing(&offer, &discover).unwrap();
+    let visit = home.house.crossing(&offer, &discover, &stays).unwrap();
     let late = Instant::now() + home.house.options.session_idle * 2;
     home.house.look_after_links(late);
     assert_eq!(offer.modern.links().len(), 1, "the link ends under a client that is about to join");
@@ -119,9 +124,9 @@ fn who_waits_for_a_link_learns_that_we_stop() {
     let home = Home::of("legacy");
     let offer = home.offer();
     offer.modern.state().era = Era::Legacy;
-    let _busy = home.house.crossing(&offer, &call(1)).unwrap();
+    let _busy = home.house.crossing(&offer, &call(1), &stays).unwrap();
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| home.house.crossing(&offer, &call(2)).map(drop).unwrap_err().to_string());
+        let waiting = scope.spawn(|| home.house.crossing(&offer, &call(2), &stays).map(drop).unwrap_err().to_string());
         wait_until("somebody waits", || offer.modern.waiting.load(std::sync::atomic::Ordering::SeqCst) == 1);
         offer.modern.close();
         assert_eq!(waiting.join().unwrap(), STOPPING);
@@ -146,4 +151,18 @@ fn a_probe_that_panics_leaves_nobody_waiting() {
         assert!(probe.join().is_err());
         assert_eq!(waiting.join().unwrap(), Ok(Era::Modern));
     });
+}
+
+#[test]
+fn who_waits_for_a_link_for_too_long_is_refused_and_not_put_with_another() {
+    let home = Home::of("legacy");
+    let offer = home.offer();
+    offer.modern.state().era = Era::Legacy;
+    let busy = home.house.crossing(&offer, &call(1), &stays).unwrap();
+    assert_eq!(home.house.options.links, 1);
+    let Err(refusal) = home.house.modern_way(&offer, &call(2), &stays) else { panic!("it is with another's call") };
+    assert_eq!((refusal.status.as_u16(), &*refusal.reason), (503, ALL_BUSY));
+    assert!(home.house.crossing(&offer, &call(2), &|| true).is_err_and(|why| why.to_string().contains("gone")));
+    drop(busy);
+    assert!(home.house.crossing(&offer, &call(2), &stays).is_ok());
 }
