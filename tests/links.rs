@@ -97,9 +97,32 @@ fn a_call_that_waits_for_a_link_gets_the_one_that_is_lost() {
 #[test]
 fn a_call_that_waits_for_a_link_gets_the_one_whose_client_does_not_answer() {
     let (_stage, mut first, _second, [_two, mut three]) = all_taken(&["--input-timeout", "1"]);
+    assert!(first.gets("notifications/cancelled").contains("did not answer in time"));
+    answer(&mut first, "of-one"); // until then, a question might be about that call
     answer(&mut first, "of-three");
     assert_eq!(get(&mut three)["result"]["of"], "of-three");
-    assert!(first.gets("notifications/cancelled").contains("did not answer in time"));
+}
+
+#[test]
+fn a_cancelled_call_that_is_not_answered_breaks_nobodys_questions() {
+    let stage = Stage::open(&["--max-links", "1"]);
+    let gone = call(&stage, 1, "of-gone", ASKED);
+    let mut first = stage.puppet("of-gone");
+    drop(gone);
+    let _ = first.gets("notifications/cancelled");
+    let mut two = call(&stage, 1, "of-two", ASKED);
+    let mut second = stage.puppet("of-two");
+    assert_ne!(first.pid, second.pid, "nobody could tell whose call a question is about");
+    second.say(QUESTION);
+    assert_eq!(get(&mut two)["result"]["resultType"], "input_required");
+    // Once the server has answered, calls go to it as before.
+    answer(&mut first, "of-gone");
+    first.say(r#"{"jsonrpc":"2.0","id":"seen","method":"ping"}"#);
+    let _ = first.gets(r#""seen""#);
+    let mut three = call(&stage, 1, "of-three", ASKED);
+    assert_eq!(stage.puppet("of-three").pid, first.pid);
+    answer(&mut first, "of-three");
+    assert_eq!(get(&mut three)["result"]["of"], "of-three");
 }
 
 /// Four calls about which the server asks, one after another: how each is answered, and by which process. The server

@@ -90,6 +90,17 @@ pub trait Hub: Send {
         true
     }
 
+    /// Whether the server may still ask or log something because of a request that nobody waits for any more, so that
+    /// nobody could tell whose it is if another request like it were here.
+    fn is_haunted(&self) -> bool {
+        false
+    }
+
+    /// Since when the server answers nothing: neither a request that nobody waits for any more, nor one that came later.
+    fn stuck_since(&self) -> Option<Duration> {
+        None
+    }
+
     /// Whether this request goes on with one that is kept here.
     fn resumes(&self, message: &Message) -> bool {
         let _ = message;

@@ -19,6 +19,7 @@ mod way;
 
 use super::offer::Offer;
 use super::shared::{Begun, Place, Shared};
+use crate::log;
 use crate::protocol::era::Protocol;
 use crate::protocol::http::Mirrored;
 use crate::protocol::message::Message;
@@ -27,7 +28,7 @@ use crate::protocol::modern::headers::{self, Given};
 use crate::protocol::modern::params::Schemas;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a call waits for a link that is free for it, before it is refused.
 const PATIENCE: Duration = if cfg!(test) { Duration::from_secs(2) } else { Duration::from_mins(1) };
@@ -237,6 +238,19 @@ impl Modern {
         }
     }
 
+    /// Links whose servers have answered nothing for so long that they may never, although one of the requests was
+    /// cancelled: they end with their last client, and others are begun.
+    fn forget_stuck(&self, now: Instant, limit: Duration) {
+        self.state().crossings.retain(|crossing| {
+            let is_stuck = crossing.shared.stuck_since().is_some_and(|since| since + limit <= now);
+            if is_stuck {
+                log::debug(format_args!("a server answers nothing after a cancelled request: another takes its place"));
+                crossing.shared.retire();
+            }
+            !is_stuck
+        });
+    }
+
     /// We are stopping: those who wait for a link, or to know the era, are refused.
     pub fn close(&self) {
         self.state().is_closing = true;
@@ -304,8 +318,11 @@ impl State {
     /// The first link that can take this request of a client with these capabilities.
     fn free_for(&mut self, request: &Message, capabilities: &str, asked: bool) -> Option<Place> {
         let mut usable = self.crossings.iter_mut().filter(|one| one.capabilities == capabilities);
-        let free = |one: &&mut Crossing| !asked || (one.asked == 0 && one.shared.is_free_for(request));
-        usable.find(free).map(|one| one.take(asked))
+        if asked {
+            return usable.find(|one| one.asked == 0 && one.shared.is_free_for(request)).map(|one| one.take(asked));
+        }
+        // A server that has not answered a cancelled request may be busy with it.
+        usable.min_by_key(|one| one.shared.is_haunted()).map(|one| one.take(asked))
     }
 
     /// What may wait for clients' input on this link: what the calls on all others leave of the limits, which are for
@@ -324,8 +341,9 @@ impl Crossing {
     }
 
     /// Whether its server works on a call that it may ask something about. One that waits for its client's input does
-    /// nothing meanwhile.
+    /// nothing meanwhile; one whose call nobody wants any more is not to keep others from theirs.
     fn is_busy(&self, request: &Message) -> bool {
-        self.asked > 0 || self.shared.counts().1 == 0 && !self.shared.is_free_for(request)
+        let is_kept = || self.shared.counts().1 > 0 || self.shared.is_haunted();
+        self.asked > 0 || !self.shared.is_free_for(request) && !is_kept()
     }
 }

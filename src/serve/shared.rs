@@ -170,6 +170,18 @@ impl Shared {
         self.now().hub.is_free_for(message)
     }
 
+    /// Whether the server may still ask something because of a request that nobody waits for any more.
+    pub fn is_haunted(&self) -> bool {
+        self.now().hub.is_haunted()
+    }
+
+    /// Since when the server answers nothing, as far as can be told, and nobody's input is waited for.
+    pub fn stuck_since(&self) -> Option<Instant> {
+        let state = self.state();
+        let since = state.hub.stuck_since().filter(|_| state.hub.parked() == 0);
+        since.map(|since| self.made + since)
+    }
+
     /// Since when nobody is here and nobody is expected back; `None` while somebody is.
     pub fn idle_since(&self) -> Option<Instant> {
         let state = self.state();
@@ -402,7 +414,7 @@ impl Sender for Member {
     }
 
     fn stop(&self) {
-        let mut state = self.shared.state();
+        let mut state = self.shared.now();
         let mut actions = Vec::new();
         state.hub.leave(self.key, &mut actions);
         let was_here = state.sessions.remove(&self.key).is_some();

@@ -141,6 +141,14 @@ impl<S: Hub> Hub for ModernServer<S> {
         self.below.is_free_for(message)
     }
 
+    fn is_haunted(&self) -> bool {
+        self.below.is_haunted()
+    }
+
+    fn stuck_since(&self) -> Option<Duration> {
+        self.below.stuck_since()
+    }
+
     fn resumes(&self, message: &Message) -> bool {
         self.below.resumes(message)
     }

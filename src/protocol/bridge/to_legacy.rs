@@ -50,6 +50,7 @@ use super::super::level::Level;
 use super::super::message::{INTERNAL_ERROR, Id, Message};
 use super::super::ticket::Tickets;
 pub use capabilities::legacy_capabilities;
+use capabilities::may_be_asked;
 pub use from_client::may_be_addressed;
 use listens::Listens;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -147,6 +148,8 @@ struct Call {
     questions: BTreeMap<u64, Question>,
     /// What its client would have had to declare to be asked what the server asked: JSON text.
     lacked: Option<Box<str>>,
+    /// When the server got it.
+    sent: Duration,
 }
 
 /// Who waits for a call.
@@ -190,6 +193,9 @@ struct Question {
 struct Ghost {
     /// Given up when the server has given that many answers.
     until: u64,
+    /// When the server got it, and when it was given up.
+    sent: Duration,
+    since: Duration,
     may_ask: bool,
     may_log: bool,
 }
@@ -251,7 +257,8 @@ impl ToLegacy {
         if matches!(call.stage, Stage::Working) {
             out.push(Action::ToServer(cancelled));
             let until = self.answers + GHOST_ANSWERS;
-            let ghost = Ghost { until, may_ask: call.can_be_parked(), may_log: call.level.is_some() };
+            let (may_ask, may_log) = (call.can_be_parked(), call.level.is_some());
+            let ghost = Ghost { until, sent: call.sent, since: self.now, may_ask, may_log };
             self.ghosts.insert(number, ghost);
             if self.ghosts.len() > self.limits.open.saturating_mul(LINK_FACTOR) {
                 self.ghosts.pop_first();
@@ -354,7 +361,24 @@ impl Hub for ToLegacy {
     }
 
     fn is_free_for(&self, message: &Message) -> bool {
-        self.settings.one_client || !from_client::may_be_addressed(message) || !self.has_addressee()
+        let is_nobodys = || !self.has_addressee() && !self.is_haunted();
+        self.settings.one_client || !from_client::may_be_addressed(message) || is_nobodys()
+    }
+
+    fn is_haunted(&self) -> bool {
+        let may_ask = may_be_asked(&self.settings.capabilities);
+        let haunts = |ghost: &Ghost| ghost.until > self.answers && (ghost.may_log || ghost.may_ask && may_ask);
+        self.ghosts.values().any(haunts)
+    }
+
+    fn stuck_since(&self) -> Option<Duration> {
+        let unheard = self.answers + GHOST_ANSWERS; // nothing was answered since
+        let mut ghosts = self.ghosts.iter().filter(|(_, ghost)| ghost.until == unheard);
+        let (first, oldest) = ghosts.next()?;
+        let works = |call: &Call| call.is_working() && !call.is_parked();
+        let calls = self.calls.iter().filter(|(number, call)| *number > first && works(call));
+        let later = calls.map(|(_, call)| call.sent).chain(ghosts.map(|(_, ghost)| ghost.sent)).min()?;
+        Some(later.max(oldest.since))
     }
 
     fn resumes(&self, message: &Message) -> bool {

@@ -25,7 +25,8 @@ use std::time::{Duration, Instant};
 
 /// How long a server may take to answer the first `server/discover`. One that has not is taken for a legacy one.
 const PROBE: Duration = Duration::from_secs(10);
-/// How long a further link over the bridge is kept without a client.
+/// How long a further link over the bridge is kept without a client, and one whose server owes the answer to a call that
+/// was cancelled.
 const SPARE_LINK: Duration = Duration::from_secs(30);
 /// How often a call that waits for a link is looked after: its client may have gone.
 const LOOK: Duration = Duration::from_secs(1);
@@ -48,6 +49,9 @@ impl House {
             return Ok(Way::Link(visit));
         }
         offer.modern.forget_refused();
+        if offer.shared.is_none() {
+            offer.modern.forget_stuck(Instant::now(), SPARE_LINK);
+        }
         for shared in offer.reconsider() {
             self.end_sessions_on(&shared);
         }
@@ -346,13 +350,17 @@ impl House {
         next
     }
 
-    /// Ends links over the bridge that nobody has used for long. The first of a kind is kept for longer.
+    /// Ends links over the bridge that nobody has used for long. The first of a kind is kept for longer, unless calls may
+    /// not be sent over it because of one that was cancelled.
     fn end_idle_links(&self, offer: &Offer, now: Instant) {
         let mut kinds = Vec::new();
         let mut ended = Vec::new();
         offer.modern.state().crossings.retain(|crossing| {
-            let is_first = !kinds.contains(&crossing.capabilities);
-            kinds.push(crossing.capabilities.clone());
+            let is_spare = offer.shared.is_none() && crossing.shared.is_haunted();
+            let is_first = !is_spare && !kinds.contains(&crossing.capabilities);
+            if is_first {
+                kinds.push(crossing.capabilities.clone());
+            }
             let limit = if is_first { self.options.session_idle } else { SPARE_LINK.min(self.options.session_idle) };
             let is_idle = crossing.shared.idle_since().is_some_and(|left| left + limit <= now);
             if is_idle {

@@ -16,6 +16,7 @@ use super::capabilities::{may_be_asked, of_server};
 use super::{Call, Holder, Phase, Server, Stage, ToLegacy, can_be_parked};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A request of a client, and what is to be known of it.
 #[derive(Clone, Copy)]
@@ -106,6 +107,7 @@ impl ToLegacy {
     pub(super) fn send(&mut self, number: u64, message: &Message, out: &mut Vec<Action>) {
         let Some(call) = self.calls.get_mut(&number) else { return };
         call.stage = Stage::Working;
+        call.sent = self.now;
         let mut sent = message.with_id(&Id::number(number));
         if let Some(params) = message.params()
             && let Cow::Owned(params) = legacy_params(params, call.can_be_parked())
@@ -280,6 +282,7 @@ pub fn new_call(request: Request<'_>) -> Call {
         stage: Stage::Unsent,
         questions: BTreeMap::new(),
         lacked: None,
+        sent: Duration::ZERO,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Threads that meet while a link is looked for.
 
 use super::*;
+use crate::serve::session::ONLY;
 use crate::serve::tests::{Home, call, session, wait_until};
 use std::thread;
 
@@ -165,4 +166,61 @@ fn who_waits_for_a_link_for_too_long_is_refused_and_not_put_with_another() {
     assert!(home.house.crossing(&offer, &call(2), &|| true).is_err_and(|why| why.to_string().contains("gone")));
     drop(busy);
     assert!(home.house.crossing(&offer, &call(2), &stays).is_ok());
+}
+
+/// Sends a request over the link that is found for it, on a session of its own.
+fn sends(home: &Home, request: &Message) -> (Arc<Session>, Arc<Shared>) {
+    let offer = home.offer();
+    let visit = home.house.crossing(&offer, request, &stays).unwrap();
+    let shared = visit.place.shared.clone();
+    assert_eq!(shared.wait(PROBE), Begun::Ready);
+    let one = shared.join(hub::Kind::Modern, |sender| session(&offer, &home.house, sender, true));
+    one.take(std::slice::from_ref(request), ONLY).unwrap();
+    (one, shared)
+}
+
+#[test]
+fn a_link_that_owes_the_answer_to_a_cancelled_call_is_not_for_the_next_and_ends() {
+    let home = Home::of("legacy");
+    let offer = home.offer();
+    offer.modern.state().era = Era::Legacy;
+    let (one, first) = sends(&home, &call(1));
+    one.sender().stop();
+    assert!(first.is_haunted());
+    // As many as may work at once do not; the server that may work on what nobody wants is not counted.
+    assert_eq!(home.house.options.links, 1);
+    let (two, second) = sends(&home, &call(2));
+    assert!(!Arc::ptr_eq(&first, &second), "nobody could tell whose a question is");
+    assert_eq!(offer.modern.links().len(), 2);
+    home.house.look_after_links(Instant::now() + SPARE_LINK);
+    assert!(first.is_stopped() && !second.is_stopped(), "the first of its kind is kept only if calls may go over it");
+    assert_eq!(offer.modern.links().len(), 1);
+    wait_until("the end of its server", || !first.has_server());
+    assert!(two.sender().send(&call(3)).is_ok());
+}
+
+#[test]
+fn a_link_whose_server_answers_nothing_after_a_cancelled_call_gives_way_to_another() {
+    let home = Home::of("legacy");
+    let offer = home.offer();
+    offer.modern.state().era = Era::Legacy;
+    let list = |id| Message::request(&crate::protocol::message::Id::number(id), "tools/list", "{}");
+    let (one, first) = sends(&home, &list(1));
+    let late = || Instant::now() + SPARE_LINK;
+    let forget = |now| offer.modern.forget_stuck(now, SPARE_LINK);
+    forget(late());
+    assert_eq!(offer.modern.links().len(), 1, "a client that waits long shows nothing");
+    one.sender().stop();
+    forget(late());
+    assert_eq!(offer.modern.links().len(), 1, "nor does a server that does not answer what was cancelled");
+    let (two, again) = sends(&home, &list(2));
+    assert!(Arc::ptr_eq(&first, &again));
+    forget(Instant::now());
+    assert_eq!(offer.modern.links().len(), 1, "it may be about to answer");
+    forget(late());
+    assert!(offer.modern.links().is_empty() && first.has_server(), "its client may wait as long as it likes");
+    let (_three, other) = sends(&home, &list(3));
+    assert!(!Arc::ptr_eq(&first, &other));
+    two.sender().stop();
+    wait_until("the end of its server", || !first.has_server());
 }

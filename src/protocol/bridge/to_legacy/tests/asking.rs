@@ -435,6 +435,37 @@ fn it_says_what_it_can_take() {
 }
 
 #[test]
+fn a_cancelled_call_keeps_those_away_that_may_be_asked_until_it_is_answered() {
+    let mut hub = begun();
+    let mut out = Vec::new();
+    let call = |id: u32, meta: &str| {
+        let text = format!(r#"{{"id":{id},"method":"tools/call","params":{{"name":"x",{meta}}}}}"#);
+        message(&spelled_out(&new(), &text))
+    };
+    hub.from_client(Key(1), call(1, "$ALL"), &mut out);
+    hub.leave(Key(1), &mut out);
+    assert!(hub.is_haunted() && !hub.is_free_for(&call(1, "$ALL")) && !hub.is_free_for(&call(1, "$ERROR")));
+    assert!(hub.is_free_for(&call(1, "$NONE")));
+    assert_eq!(hub.stuck_since(), None);
+    hub.tick(Duration::from_secs(7), &mut out);
+    hub.from_client(Key(2), call(1, "$NONE"), &mut out);
+    assert_eq!(hub.stuck_since(), Some(Duration::from_secs(7)));
+    hub.from_server(message(r#"{"id":3,"result":{}}"#), &mut out);
+    assert_eq!(hub.stuck_since(), None, "it does answer");
+    assert!(hub.is_haunted());
+    hub.from_server(message(r#"{"id":2,"error":{"code":0,"message":"cancelled"}}"#), &mut out);
+    assert!(!hub.is_haunted() && hub.is_free_for(&call(1, "$ALL")));
+    // Where nothing may be asked, only one that wanted log messages haunts.
+    let mut hub = begun_with(Settings { capabilities: "{}".into(), ..settings(false) }, SERVER);
+    hub.from_client(Key(1), call(1, "$NONE"), &mut out);
+    hub.leave(Key(1), &mut out);
+    assert!(!hub.is_haunted());
+    hub.from_client(Key(2), call(1, "$ERROR"), &mut out);
+    hub.leave(Key(2), &mut out);
+    assert!(hub.is_haunted());
+}
+
+#[test]
 fn questions_that_are_asked_at_once_come_in_one_round() {
     let gathering = || begun_with(Settings { gather: Duration::from_secs(2), ..settings(false) }, SERVER);
     play(
