@@ -191,6 +191,7 @@ pub const REASONS: &[(&[&str], &str)] = &[
             "downstream/stream/keep.rs LOOK_AGAIN",
             "protocol/bridge/to_legacy.rs GATHER",
             "serve.rs LOOK",
+            "serve/modern/way.rs LOOK",
             "serve.rs SHORTEST_LOOK",
             "upstream/child/output.rs ASK_INTERVAL",
             "upstream/streamable/listen.rs STREAM_PATIENCE",
