@@ -69,6 +69,9 @@ pub struct Settings {
     pub capabilities: String,
     /// All keys are one client's, so that nothing can come into the wrong hands.
     pub one_client: bool,
+    /// The server is far away: the answer to a cancelled request may be cut off on the way and never come, and mostly the
+    /// transport tells which request a question belongs to.
+    pub is_remote: bool,
     /// Calls that may wait for their clients' input.
     pub most_parked: usize,
     /// Bytes of everything that is kept for them.
@@ -368,10 +371,13 @@ impl Hub for ToLegacy {
     fn is_haunted(&self) -> bool {
         let may_ask = may_be_asked(&self.settings.capabilities);
         let haunts = |ghost: &Ghost| ghost.until > self.answers && (ghost.may_log || ghost.may_ask && may_ask);
-        self.ghosts.values().any(haunts)
+        !self.settings.is_remote && self.ghosts.values().any(haunts)
     }
 
     fn stuck_since(&self) -> Option<Duration> {
+        if self.settings.is_remote {
+            return None;
+        }
         let unheard = self.answers + GHOST_ANSWERS; // nothing was answered since
         let mut ghosts = self.ghosts.iter().filter(|(_, ghost)| ghost.until == unheard);
         let (first, oldest) = ghosts.next()?;

@@ -4,6 +4,7 @@
 //! the bridge are looked into meanwhile, because the straight one may be on its way to that state.
 
 use super::{ALL_BUSY, Crossing, Era, PATIENCE, Probing, TOO_MANY, Visit, Way};
+use crate::config::Target;
 use crate::error::Error;
 use crate::log;
 use crate::protocol::bridge::both::ModernServer;
@@ -239,7 +240,7 @@ impl House {
             let busy = state.crossings.iter().filter(|one| one.capabilities == capabilities && one.is_busy(request));
             let may_begin = state.crossings.len() < self.options.sessions;
             if busy.count() < self.options.links && may_begin {
-                let shared = self.link_by(Box::new(self.bridge(request, capabilities.clone())?));
+                let shared = self.link_by(Box::new(self.bridge(offer, request, capabilities.clone())?));
                 let mut crossing = Crossing { capabilities, shared, asked: 0 };
                 let place = crossing.take(asked);
                 state.crossings.push(crossing);
@@ -266,13 +267,14 @@ impl House {
         Ok(visit)
     }
 
-    fn bridge(&self, request: &Message, capabilities: String) -> Result<ToLegacy, Error> {
+    fn bridge(&self, offer: &Offer, request: &Message, capabilities: String) -> Result<ToLegacy, Error> {
         let secret = system::random_id().map_err(|error| Error::Failed(format!("no randomness: {error}")))?;
         let ours = || format!(r#"{{"name":"mcp-proxy","version":"{}"}}"#, env!("CARGO_PKG_VERSION"));
         let settings = to_legacy::Settings {
             client_info: meta::client_info(request).map_or_else(ours, str::to_owned),
             capabilities,
             one_client: false,
+            is_remote: !matches!(offer.server.target, Target::Command(_)),
             most_parked: self.options.inputs,
             parked_bytes: self.options.input_bytes,
             parked_age: self.options.input_timeout,

@@ -45,6 +45,7 @@ impl Machine {
             client_info: meta::client_info(first).map_or_else(own_info, str::to_owned),
             capabilities: legacy_capabilities(meta::capabilities(first).unwrap_or("{}")),
             one_client: true,
+            is_remote: true,
             most_parked: inputs.most,
             parked_bytes: inputs.bytes,
             parked_age: inputs.age,

@@ -40,6 +40,7 @@ pub fn to_legacy(data: &[u8]) {
         client_info: r#"{"name":"us"}"#.to_owned(),
         capabilities: ALL.to_owned(),
         one_client: data.len().is_multiple_of(4),
+        is_remote: false,
         most_parked: 3,
         parked_bytes: 2000,
         parked_age: Duration::from_mins(1),

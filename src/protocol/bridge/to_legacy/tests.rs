@@ -20,6 +20,7 @@ fn settings(one_client: bool) -> Settings {
         client_info: r#"{"name":"us"}"#.to_owned(),
         capabilities: ALL.to_owned(),
         one_client,
+        is_remote: false,
         most_parked: 3,
         parked_bytes: 2000,
         parked_age: Duration::from_mins(1),

@@ -114,7 +114,7 @@ fn a_process_that_ends_before_it_is_begun_is_lost_at_once() {
     let server = home.house.take_server(&offer).unwrap();
     server.sender.kill();
     wait_until("its end", || matches!(server.owner.get(), Of::Ended));
-    let shared = home.house.link_by(Box::new(home.house.bridge(&call(1), "{}".into()).unwrap()));
+    let shared = home.house.link_by(Box::new(home.house.bridge(&home.offer(), &call(1), "{}".into()).unwrap()));
     server.begin(&shared);
     assert_eq!(shared.wait(PROBE), Begun::Lost);
     assert!(!shared.has_server(), "the next request begins another");
