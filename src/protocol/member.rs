@@ -67,16 +67,26 @@ pub fn without(text: &str, path: &[&str]) -> String {
 /// The members of an object in their order, names unescaped, values as JSON text; `None` where it is no object.
 #[must_use]
 pub fn members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
-    let mut found = Vec::new();
-    match walk::members(text, |name, value| found.push((Cow::Borrowed(name), value))) {
-        Some(_) => Some(found),
-        None => slow_members(text),
-    }
+    gathered(text, Vec::new, |found, name, value| found.push((name, value)))
 }
 
-/// Shows each of them, as `serde_json` reads them, and keeps none: there may be millions. Says whether it is an object;
-/// of none, some may have been shown.
-pub(super) fn slow_each<'a>(text: &'a str, see: impl FnMut(Cow<'a, str>, &'a str)) -> bool {
+/// What `see` makes of the members of an object, one after the other, beginning with `start`; `None` where it is no
+/// object. No list of them is made: there may be millions.
+pub(super) fn gathered<'a, T>(
+    text: &'a str,
+    start: impl Fn() -> T,
+    mut see: impl FnMut(&mut T, Cow<'a, str>, &'a str),
+) -> Option<T> {
+    let mut found = start();
+    if walk::members(text, |name, value| see(&mut found, Cow::Borrowed(name), value)).is_some() {
+        return Some(found);
+    }
+    found = start(); // of what is not plain, some may have been seen
+    slow_each(text, |name, value| see(&mut found, name, value)).then_some(found)
+}
+
+/// Shows each of them, as `serde_json` reads them. Says whether it is an object; of none, some may have been shown.
+fn slow_each<'a>(text: &'a str, see: impl FnMut(Cow<'a, str>, &'a str)) -> bool {
     struct All<F>(F);
     impl<'de, F: FnMut(Cow<'de, str>, &'de str)> Visitor<'de> for All<F> {
         type Value = ();
@@ -94,28 +104,19 @@ pub(super) fn slow_each<'a>(text: &'a str, see: impl FnMut(Cow<'a, str>, &'a str
 }
 
 /// The members, as `serde_json` reads them.
+#[cfg(test)]
 pub(super) fn slow_members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     let mut found = Vec::new();
     slow_each(text, |name, value| found.push((name, value))).then_some(found)
 }
 
 fn member<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let mut found = None;
-    let is_plain = walk::members(text, |known, value| {
+    let see = |found: &mut Option<&'a str>, known: Cow<'a, str>, value| {
         if known == name {
-            found = Some(value);
+            *found = Some(value);
         }
-    });
-    if is_plain.is_none() {
-        found = None;
-        let is_object = slow_each(text, |known, value| {
-            if known == name {
-                found = Some(value);
-            }
-        });
-        found = found.filter(|_| is_object);
-    }
-    found
+    };
+    gathered(text, || None, see).flatten()
 }
 
 /// A string of the text, copied only where it has escapes; serde's own `Cow` is always a copy.

@@ -2,9 +2,10 @@
 //!
 //! Always: what is noted is what [`member::value`] and [`sole`] find in the params.
 
+use super::member;
 use super::modern::meta;
 use super::sole::{Ambiguous, folds_to};
-use super::{member, walk};
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -90,9 +91,9 @@ impl Noted {
         self.0.get_or_init(|| {
             let mut all = <[Member; IN_PARAMS.len() + IN_META.len()]>::default();
             let (outer, inner) = all.split_at_mut(IN_PARAMS.len());
-            look(params, params, &IN_PARAMS, outer);
+            outer.clone_from_slice(&look(params, params, IN_PARAMS));
             if let Some(meta) = outer[Param::Meta as usize].place.clone() {
-                look(params, &params[meta], &IN_META, inner);
+                inner.clone_from_slice(&look(params, &params[meta], IN_META));
             }
             Arc::new(all)
         })
@@ -100,25 +101,22 @@ impl Noted {
 }
 
 /// Looks for these members of an object that is a part of the params.
-fn look(params: &str, object: &str, names: &[&str], found: &mut [Member]) {
-    let see = |found: &mut [Member], name: &str, value: &str| match names.iter().position(|wanted| *wanted == name) {
+fn look<const N: usize>(params: &str, object: &str, names: [&str; N]) -> [Member; N] {
+    let nothing = |is_ambiguous| names.map(|_| Member { place: None, is_ambiguous });
+    let see = |found: &mut [Member; N], name: Cow<'_, str>, value: &str| match names.iter().position(|one| *one == name)
+    {
         Some(at) => {
             let start = value.as_ptr() as usize - params.as_ptr() as usize;
             found[at].is_ambiguous |= found[at].place.replace(start..start + value.len()).is_some();
         }
         None => {
             for (wanted, found) in names.iter().zip(found) {
-                found.is_ambiguous |= folds_to(name, wanted);
+                found.is_ambiguous |= folds_to(&name, wanted);
             }
         }
     };
-    if walk::members(object, |name, value| see(found, name, value)).is_some() {
-        return;
-    }
-    found.fill(Member::default());
-    if !member::slow_each(object, |name, value| see(found, &name, value)) && object.starts_with('{') {
-        found.fill(Member { place: None, is_ambiguous: true });
-    }
+    // No object has no members; in half of one, readers may find anything.
+    member::gathered(object, || nothing(false), see).unwrap_or_else(|| nothing(object.starts_with('{')))
 }
 
 #[cfg(test)]

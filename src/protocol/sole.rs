@@ -4,8 +4,7 @@
 //! same (Go's `encoding/json`, which folds two letters outside ASCII too). A client that wrote both could show us one
 //! id and the server another: one that belongs to another client.
 
-use super::member::slow_each;
-use super::walk;
+use super::member::gathered;
 
 /// A name stands more than once, or only in another case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,14 +18,11 @@ pub fn sole<'a, const N: usize>(text: &'a str, names: [&str; N]) -> Result<[Opti
     if !text.starts_with('{') {
         return Ok([None; N]);
     }
-    let mut found = Found { names, values: [None; N], is_ambiguous: false };
-    if walk::members(text, |name, value| found.see(name, value)).is_none() {
-        found = Found { names, values: [None; N], is_ambiguous: false };
-        if !slow_each(text, |name, value| found.see(&name, value)) {
-            return Err(Ambiguous);
-        }
+    let start = || Found { names, values: [None; N], is_ambiguous: false };
+    match gathered(text, start, |found, name, value| found.see(&name, value)) {
+        Some(Found { values, is_ambiguous: false, .. }) => Ok(values),
+        _ => Err(Ambiguous),
     }
-    if found.is_ambiguous { Err(Ambiguous) } else { Ok(found.values) }
 }
 
 struct Found<'a, 'n, const N: usize> {
