@@ -6,9 +6,12 @@
 //! Always, of each: every request that was taken is answered once, unless its client cancelled it or left; nobody gets a
 //! message about another's request; after [`Hub::leave`] nothing goes to that key; what is kept is bounded.
 
+mod waiting;
+
 use super::message::{Id, Kind as MessageKind, Message};
 use super::sole::{Ambiguous, sole};
 use std::time::Duration;
+pub(super) use waiting::Waiting;
 
 /// One client on the link: a session, or a request without one. Numbers are never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -38,7 +38,7 @@ mod from_server;
 mod subscriptions;
 
 pub use super::hub::{Action, GHOST_ANSWERS, Hub, Key, Kind, Limits};
-use super::hub::{LINK_FACTOR, whole};
+use super::hub::{LINK_FACTOR, Waiting, whole};
 use super::level::Level;
 use super::message::{INTERNAL_ERROR, Id, Message};
 use super::ticket::Tickets;
@@ -60,8 +60,7 @@ pub struct Share {
     ghosts: BTreeMap<u64, Ghost>,
     /// Answers that the server gave.
     answers: u64,
-    waiting: VecDeque<(Key, Message)>,
-    waiting_bytes: usize,
+    waiting: Waiting,
     subscriptions: Subscriptions,
     /// What the server was told last, unless it refused.
     server_level: Option<Level>,
@@ -91,8 +90,6 @@ struct Member {
     open: BTreeMap<u64, Open>,
     /// How many of the open ones are cancelled.
     cancelled: usize,
-    /// How many messages of it wait for the server.
-    waiting: usize,
     tasks: VecDeque<Task>,
     /// The elicitations whose end it will want to hear of.
     elicitations: VecDeque<String>,
@@ -169,12 +166,17 @@ impl Share {
             questions: BTreeMap::new(),
             ghosts: BTreeMap::new(),
             answers: 0,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            waiting: Waiting::default(),
             subscriptions: Subscriptions::default(),
             server_level: None,
             stateless_level: None,
         }
+    }
+
+    /// What of a client the server or we owe an answer to, or cannot send yet.
+    fn unanswered(&self, key: Key) -> usize {
+        let open = self.members.get(&key).map_or(0, |member| member.open.len() - member.cancelled);
+        open + self.waiting.count(key)
     }
 
     /// Whether the server has begun, so that nothing waits.
@@ -215,7 +217,6 @@ impl Share {
             level: None,
             open: BTreeMap::new(),
             cancelled: 0,
-            waiting: 0,
             tasks: VecDeque::new(),
             elicitations: VecDeque::new(),
         });
@@ -225,8 +226,7 @@ impl Share {
     /// and its log level end.
     pub fn leave(&mut self, key: Key, out: &mut Vec<Action>) {
         let Some(member) = self.members.remove(&key) else { return };
-        self.waiting.retain(|(of, _)| *of != key);
-        self.waiting_bytes = self.waiting.iter().map(|(_, message)| message.bytes().len()).sum();
+        self.waiting.leave(key);
         for (number, open) in member.open {
             self.owners.remove(&number);
             if !open.is_cancelled {
@@ -271,15 +271,13 @@ impl Share {
                 }
             }
             member.cancelled = 0;
-            member.waiting = 0;
             member.tasks.clear();
             member.elicitations.clear();
         }
-        for (key, message) in self.waiting.drain(..) {
+        for (key, message) in self.waiting.take() {
             let answer = message.id().map(error);
             out.extend(answer.map(|answer| Action::ToClient(key, answer)));
         }
-        self.waiting_bytes = 0;
         self.owners.clear();
         self.ghosts.clear();
         self.server_level = None;
@@ -383,11 +381,6 @@ impl Hub for Share {
 }
 
 impl Member {
-    /// Requests for which the server or we owe an answer.
-    fn unanswered(&self) -> usize {
-        self.open.len() - self.cancelled + self.waiting
-    }
-
     fn is_busy(&self) -> bool {
         self.open.len() > self.cancelled
     }

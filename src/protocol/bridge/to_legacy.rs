@@ -45,7 +45,7 @@ mod questions;
 mod results;
 mod rounds;
 
-use super::super::hub::{Action, GHOST_ANSWERS, Hub, Key, Kind, LINK_FACTOR, Limits, whole};
+use super::super::hub::{Action, GHOST_ANSWERS, Hub, Key, Kind, LINK_FACTOR, Limits, Waiting, whole};
 use super::super::level::Level;
 use super::super::message::{INTERNAL_ERROR, Id, Message};
 use super::super::ticket::Tickets;
@@ -53,7 +53,7 @@ pub use capabilities::legacy_capabilities;
 use capabilities::may_be_asked;
 pub use from_client::may_be_addressed;
 use listens::Listens;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long a server must have asked nothing more before a client is asked, so that what is asked at once comes in one
@@ -101,8 +101,7 @@ pub struct ToLegacy {
     ghosts: BTreeMap<u64, Ghost>,
     /// Answers that the server gave.
     answers: u64,
-    waiting: VecDeque<(Key, Message)>,
-    waiting_bytes: usize,
+    waiting: Waiting,
     listens: Listens,
     /// What the server was told last, unless it refused, and by which request.
     server_level: Option<(Level, u64)>,
@@ -131,8 +130,6 @@ struct Client {
     /// Its calls and its listens that are owed an answer.
     open: BTreeSet<u64>,
     listens: BTreeSet<u64>,
-    /// How many messages of it wait for the server.
-    waiting: usize,
 }
 
 /// A request for the server, over all its rounds.
@@ -220,11 +217,16 @@ impl ToLegacy {
             held: BTreeMap::new(),
             ghosts: BTreeMap::new(),
             answers: 0,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            waiting: Waiting::default(),
             listens: Listens::default(),
             server_level: None,
         }
+    }
+
+    /// What of a client the server or we owe an answer to, or cannot send yet.
+    fn unanswered(&self, key: Key) -> usize {
+        let open = self.clients.get(&key).map_or(0, |client| client.open.len() + client.listens.len());
+        open + self.waiting.count(key)
     }
 
     /// A number that was not used on this link.
@@ -305,8 +307,7 @@ impl Hub for ToLegacy {
 
     fn leave(&mut self, key: Key, out: &mut Vec<Action>) {
         let Some(client) = self.clients.remove(&key) else { return };
-        self.waiting.retain(|(of, _)| *of != key);
-        self.waiting_bytes = self.waiting.iter().map(|(_, message)| message.bytes().len()).sum();
+        self.waiting.leave(key);
         for number in client.open {
             let why = "its client is gone";
             self.give_up(number, cancelled(number, why), why, out);
@@ -343,13 +344,12 @@ impl Hub for ToLegacy {
         for listen in std::mem::take(&mut self.listens).into_all() {
             fail(listen.key, &listen.id);
         }
-        for (key, message) in self.waiting.drain(..) {
+        for (key, message) in self.waiting.take() {
             message.id().into_iter().for_each(|id| fail(key, id));
         }
         for client in self.clients.values_mut() {
             *client = Client::default();
         }
-        self.waiting_bytes = 0;
         self.parked.clear();
         self.held.clear();
         self.ghosts.clear();
@@ -406,13 +406,6 @@ impl Hub for ToLegacy {
 
     fn limit_parked(&mut self, most: usize, bytes: usize) {
         (self.settings.most_parked, self.settings.parked_bytes) = (most, bytes);
-    }
-}
-
-impl Client {
-    /// Requests for which the server or we owe an answer.
-    fn unanswered(&self) -> usize {
-        self.open.len() + self.listens.len() + self.waiting
     }
 }
 

@@ -37,9 +37,9 @@ mod from_client;
 mod from_server;
 
 use super::{REVISION, graceful, meta};
-use crate::protocol::hub::{Action, GHOST_ANSWERS, Hub, Key, Kind, LINK_FACTOR, Limits, token};
+use crate::protocol::hub::{Action, GHOST_ANSWERS, Hub, Key, Kind, LINK_FACTOR, Limits, Waiting, token};
 use crate::protocol::message::{INTERNAL_ERROR, Id, Message};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 /// The clients of one link, and what is under way between them and the server.
 #[derive(Debug, Clone)]
@@ -56,8 +56,7 @@ pub struct Share {
     ghosts: BTreeMap<u64, Ghost>,
     /// Answers that the server gave.
     answers: u64,
-    waiting: VecDeque<(Key, Message)>,
-    waiting_bytes: usize,
+    waiting: Waiting,
 }
 
 #[derive(Debug, Clone)]
@@ -74,8 +73,6 @@ enum Phase {
 #[derive(Debug, Clone, Default)]
 struct Member {
     open: BTreeMap<u64, Open>,
-    /// How many messages of it wait for the server.
-    waiting: usize,
 }
 
 /// A request that the server has got and its client waits for.
@@ -110,8 +107,7 @@ impl Share {
             owners: HashMap::new(),
             ghosts: BTreeMap::new(),
             answers: 0,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
+            waiting: Waiting::default(),
         }
     }
 
@@ -148,6 +144,11 @@ impl Share {
             Phase::Ready(answer) | Phase::Refused(answer) => Some(answer),
             Phase::Lost | Phase::Beginning(_) => None,
         }
+    }
+
+    /// What of a client the server or we owe an answer to, or cannot send yet.
+    fn unanswered(&self, key: Key) -> usize {
+        self.members.get(&key).map_or(0, |member| member.open.len()) + self.waiting.count(key)
     }
 
     /// A number that was not used on this link.
@@ -205,8 +206,7 @@ impl Hub for Share {
 
     fn leave(&mut self, key: Key, out: &mut Vec<Action>) {
         let Some(member) = self.members.remove(&key) else { return };
-        self.waiting.retain(|(of, _)| *of != key);
-        self.waiting_bytes = self.waiting.iter().map(|(_, message)| message.bytes().len()).sum();
+        self.waiting.leave(key);
         for (number, open) in member.open {
             self.owners.remove(&number);
             self.haunt(number, key, open.wants_log);
@@ -235,13 +235,11 @@ impl Hub for Share {
             for open in std::mem::take(&mut member.open).into_values() {
                 out.push(Action::ToClient(*key, error(&open.id)));
             }
-            member.waiting = 0;
         }
-        for (key, message) in self.waiting.drain(..) {
+        for (key, message) in self.waiting.take() {
             // A notification has no id: nobody waits for it.
             out.extend(message.id().map(|id| Action::ToClient(key, error(id))));
         }
-        self.waiting_bytes = 0;
         self.owners.clear();
         self.ghosts.clear();
     }

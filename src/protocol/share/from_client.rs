@@ -33,8 +33,10 @@ impl Share {
     }
 
     fn request(&mut self, key: Key, message: Message, out: &mut Vec<Action>) {
-        let Some(member) = self.members.get(&key) else { return };
-        if member.unanswered() >= self.limits.open {
+        if !self.members.contains_key(&key) {
+            return;
+        }
+        if self.unanswered(key) >= self.limits.open {
             let reason = format!("too many requests are unanswered ({})", self.limits.open);
             refuse(key, &message, INTERNAL_ERROR, &reason, out);
             return;
@@ -86,25 +88,14 @@ impl Share {
 
     /// It waits for the server, or is refused.
     fn wait(&mut self, key: Key, message: Message, out: &mut Vec<Action>) {
-        let Some(member) = self.members.get_mut(&key) else { return };
-        let bytes = self.waiting_bytes.saturating_add(message.bytes().len());
-        let is_full = bytes > self.limits.waiting_bytes && !self.waiting.is_empty();
-        if is_full || member.waiting >= self.limits.open {
-            refuse(key, &message, INTERNAL_ERROR, "too much waits for the server already", out);
-            return;
+        if self.members.contains_key(&key) {
+            self.waiting.keep(self.limits, key, message, out);
         }
-        member.waiting += 1;
-        self.waiting_bytes = bytes;
-        self.waiting.push_back((key, message));
     }
 
     /// The server has begun, or refused to: what waited goes on, in order.
     pub(super) fn resume(&mut self, out: &mut Vec<Action>) {
-        self.waiting_bytes = 0;
-        for (key, message) in std::mem::take(&mut self.waiting) {
-            if let Some(member) = self.members.get_mut(&key) {
-                member.waiting -= 1;
-            }
+        for (key, message) in self.waiting.take() {
             self.from_client(key, message, out);
         }
     }
@@ -208,17 +199,7 @@ impl Share {
             out.push(Action::ToServer(message.with_param(&["requestId"], &number.to_string())));
             return;
         }
-        let waits = |same: &dyn Fn(&Id) -> bool| {
-            self.waiting
-                .iter()
-                .position(|(of, waiting)| *of == key && waiting.method().is_some() && waiting.id().is_some_and(same))
-        };
-        if let Some(at) = waits(&|known| *known == id).or_else(|| waits(&|known| known.may_be(&id)))
-            && let Some((_, gone)) = self.waiting.remove(at)
-        {
-            member.waiting -= 1;
-            self.waiting_bytes -= gone.bytes().len();
-        }
+        let _ = self.waiting.cancel(key, &|known| *known == id) || self.waiting.cancel(key, &|known| known.may_be(&id));
     }
 
     /// A client tells how far it is with a question that it was asked.

@@ -50,7 +50,7 @@ impl ToLegacy {
     }
 
     fn request(&mut self, key: Key, message: Message, out: &mut Vec<Action>) {
-        if self.clients.get(&key).is_some_and(|client| client.unanswered() >= self.limits.open) {
+        if self.unanswered(key) >= self.limits.open {
             let reason = format!("too many requests are unanswered ({})", self.limits.open);
             refuse(key, &message, INTERNAL_ERROR, &reason, out);
             return;
@@ -150,25 +150,14 @@ impl ToLegacy {
 
     /// It waits for the server, or is refused.
     fn wait(&mut self, key: Key, message: Message, out: &mut Vec<Action>) {
-        let Some(client) = self.clients.get_mut(&key) else { return };
-        let bytes = self.waiting_bytes.saturating_add(message.bytes().len());
-        let is_full = bytes > self.limits.waiting_bytes && !self.waiting.is_empty();
-        if is_full || client.waiting >= self.limits.open {
-            refuse(key, &message, INTERNAL_ERROR, "too much waits for the server already", out);
-            return;
+        if self.clients.contains_key(&key) {
+            self.waiting.keep(self.limits, key, message, out);
         }
-        client.waiting += 1;
-        self.waiting_bytes = bytes;
-        self.waiting.push_back((key, message));
     }
 
     /// The server has begun, or refused to: what waited goes on, in order.
     pub(super) fn resume(&mut self, out: &mut Vec<Action>) {
-        self.waiting_bytes = 0;
-        for (key, message) in std::mem::take(&mut self.waiting) {
-            if let Some(client) = self.clients.get_mut(&key) {
-                client.waiting -= 1;
-            }
+        for (key, message) in self.waiting.take() {
             self.hear_client(key, message, out);
         }
     }
@@ -198,18 +187,13 @@ impl ToLegacy {
             self.unlisten(number, out);
             return true;
         }
-        let waits = |(of, one): &(Key, Message)| *of == key && one.method().is_some() && one.id().is_some_and(same);
-        let Some(at) = self.waiting.iter().position(waits) else { return false };
-        let gone = self.waiting.remove(at);
-        client.waiting -= 1;
-        self.waiting_bytes -= gone.map_or(0, |(_, message)| message.bytes().len());
-        true
+        self.waiting.cancel(key, same)
     }
 
     /// Whether there is a call that a message of the server may be for, which names none.
     pub(super) fn has_addressee(&self) -> bool {
         let is_one = |call: &Call| call.can_be_parked() && (call.level.is_some() || may_be_asked(&call.capabilities));
-        self.calls.values().any(is_one) || self.waiting.iter().any(|(_, message)| may_be_addressed(message))
+        self.calls.values().any(is_one) || self.waiting.messages().any(may_be_addressed)
     }
 }
 

@@ -398,8 +398,10 @@ impl World {
         let settings = settings(false);
         assert!(hub.parked.len() <= settings.most_parked && hub.kept_bytes() <= settings.parked_bytes);
         assert!(hub.ghosts.len() <= LIMITS.open * LINK_FACTOR);
+        hub.waiting.check();
         for client in &self.clients {
-            assert_eq!(hub.clients[&Key(client.key)].unanswered(), client.open.len(), "{client:?}");
+            assert!(hub.clients.contains_key(&Key(client.key)), "{client:?}");
+            assert_eq!(hub.unanswered(Key(client.key)), client.open.len(), "{client:?}");
         }
         let known = self.clients.iter().map(|client| client.parked.len()).sum::<usize>();
         assert_eq!(hub.parked(), known, "each handle is known to one client");
@@ -439,7 +441,7 @@ impl World {
         for client in &self.clients {
             self.hub.leave(Key(client.key), &mut out);
         }
-        assert!(out.is_empty() && self.hub.clients.is_empty() && self.hub.waiting.is_empty());
+        assert!(out.is_empty() && self.hub.clients.is_empty() && self.hub.waiting.messages().next().is_none());
     }
 }
 
