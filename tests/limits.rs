@@ -15,6 +15,8 @@ mod house;
 mod listener;
 #[path = "limits/names.rs"]
 mod names;
+#[path = "limits/said.rs"]
+mod said;
 #[path = "limits/start.rs"]
 mod start;
 mod support;
@@ -93,6 +95,11 @@ fn limits_towards_servers() {
 }
 
 #[test]
+fn limits_of_what_servers_say_and_take() {
+    check(&said::rows());
+}
+
+#[test]
 fn limits_of_files() {
     check(&start::rows());
 }
@@ -154,7 +161,7 @@ fn options() -> BTreeSet<String> {
 
 #[test]
 fn every_limit_is_tried() {
-    let all_rows = [listener::rows(), far::rows(), start::rows()].into_iter().flatten();
+    let all_rows = [listener::rows(), far::rows(), said::rows(), start::rows()].into_iter().flatten();
     let rows: BTreeSet<String> = all_rows.flat_map(|row| row.names).map(|name| (*name).into()).collect();
     let elsewhere: BTreeSet<String> =
         names::ELSEWHERE.iter().flat_map(|(names, _)| *names).map(|n| (*n).into()).collect();

@@ -348,6 +348,33 @@ mod tests {
         Message::parse(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#).into_bytes()).unwrap()
     }
 
+    /// A link that is not there yet: so many messages may wait, and then so many once it is.
+    #[test]
+    fn what_waits_is_bounded() {
+        let (crew, _) = without_threads();
+        let full = |message| matches!(crew.push(&message), Err(Undelivered::Full));
+        for id in 0..u32::try_from(WAITING_MESSAGES).unwrap() {
+            assert!(!full(request(id)), "{id}");
+        }
+        for id in 0..10_000 {
+            assert!(full(request(id)), "{id}");
+        }
+        assert_eq!(crew.state().queue.len(), WAITING_MESSAGES);
+
+        let (crew, _) = without_threads();
+        let full = |bytes: usize| {
+            let empty = request(7).bytes().len() + 2;
+            let text = request(7).text().replace("ping", &"x".repeat(bytes - empty + 6));
+            matches!(crew.push(&Message::parse(text.into_bytes()).unwrap()), Err(Undelivered::Full))
+        };
+        assert!(!full(2 * WAITING_BYTES), "one that is alone may be larger");
+        assert!(full(100) && full(2 * WAITING_BYTES));
+        crew.state().give_up();
+        assert!(!full(WAITING_BYTES / 2) && !full(WAITING_BYTES / 2), "at it");
+        assert!(full(100), "over it");
+        assert!(crew.state().bytes <= WAITING_BYTES);
+    }
+
     #[test]
     fn what_no_thread_can_send_does_not_wait() {
         let (crew, told) = without_threads();

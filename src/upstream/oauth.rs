@@ -102,8 +102,11 @@ fn once(
         route.agent.run(&head, Some(form.as_bytes()), Some(left)).map_err(|error| route.explain(&url, &error, left))?;
     let status = response.status();
     let mut body = Vec::new();
-    let read = response.into_body().take(ANSWER_BYTES).read_to_end(&mut body);
-    read.map_err(|error| format!("the answer of '{shown}' broke: {}", route.broken(&ureq::Error::from(error))))?;
+    let read = response.into_body().take(ANSWER_BYTES + 1).read_to_end(&mut body);
+    let read = read.map_err(|error| format!("the answer of '{shown}' broke: {}", route.broken(&ureq::Error::from(error))))?;
+    if read as u64 > ANSWER_BYTES {
+        return Err(format!("'{shown}' gave no token: its answer is longer than {ANSWER_BYTES} bytes"));
+    }
     if status.is_success() {
         let token = token(&body, asked_at).map_err(|why| format!("'{shown}' gave no token: {why}"));
         return token.map(Ok);

@@ -16,6 +16,7 @@ use std::time::Duration;
 const LINE: &str = "over the limit";
 const ANSWER: &str = "sent a message over the limit of 5000 bytes";
 const EVENT: &str = "sent a message of";
+const TOKEN: &str = "gave no token: its answer is longer than 262144 bytes";
 
 pub fn rows() -> Vec<Row> {
     let row = |names, amounts, seen, growth_kb, scene| Row { names, amounts, seen, growth_kb, scene };
@@ -41,6 +42,13 @@ pub fn rows() -> Vec<Row> {
             ["answered", "redirects more than 5 times", "redirects more than 5 times"],
             4096,
             || Far::open("redirects"),
+        ),
+        row(
+            &["upstream/oauth.rs ANSWER_BYTES"],
+            [256 << 10, (256 << 10) + 1, 16 << 20],
+            ["answered", TOKEN, TOKEN],
+            4096,
+            || Far::open("token"),
         ),
         // A line of a local server.
         row(
@@ -82,10 +90,16 @@ impl Far {
         let plan = Arc::new(Plan::default());
         let shared = plan.clone();
         let remote = Remote::start(move |request, connection| match message(request)["method"].as_str() {
-            Some("reach") => reach(how, &shared, request, connection),
+            Some("reach") if how != "token" => reach(how, &shared, request, connection),
+            _ if request.line.ends_with("/token") => give_token(&shared, connection),
             _ => behave(request, connection),
         });
-        let client = Client::begin(&remote, &["--max-message-bytes", "5000"]);
+        let mut options = vec!["--max-message-bytes", "5000"];
+        let url = remote.url("/token");
+        if how == "token" {
+            options.extend(["--client-id", "me", "--client-secret", "geheim", "--token-url", &url]);
+        }
+        let client = Client::begin(&remote, &options);
         Box::new(Self { how, plan, remote, client, lines: 1 })
     }
 
@@ -95,6 +109,24 @@ impl Far {
         let answer = self.client.line(self.lines);
         assert_eq!(answer["id"], id, "{answer}");
         answer["error"]["message"].as_str().map_or_else(|| "answered".into(), str::to_owned)
+    }
+}
+
+/// Gives a token, which is good for one request, in an answer of the plan's amount, or a small one.
+fn give_token(plan: &Plan, connection: &mut Connection<'_>) {
+    let empty = r#"{"access_token":"t","token_type":"Bearer","expires_in":0,"x":""}"#;
+    let fill = "x".repeat(plan.amount.load(SeqCst).saturating_sub(empty.len()));
+    write(connection, &json(&empty.replace("\"x\":\"", &format!("\"x\":\"{fill}"))), plan.slowly.load(SeqCst));
+}
+
+/// Writes all at once, or in pieces with pauses.
+fn write(connection: &mut Connection<'_>, text: &str, slowly: bool) {
+    let piece = if slowly { text.len().div_ceil(20) } else { text.len() };
+    for piece in text.as_bytes().chunks(piece) {
+        connection.write(piece);
+        if slowly {
+            thread::sleep(Duration::from_millis(5)); // that it comes slowly is what is tried
+        }
     }
 }
 
@@ -129,13 +161,7 @@ fn reach(how: &str, plan: &Plan, request: &Request, connection: &mut Connection<
         }
         _ => unreachable!("{how}"),
     };
-    let piece = if slowly { text.len().div_ceil(20) } else { text.len() };
-    for piece in text.as_bytes().chunks(piece) {
-        connection.write(piece);
-        if slowly {
-            thread::sleep(Duration::from_millis(5)); // that it comes slowly is what is tried
-        }
-    }
+    write(connection, &text, slowly);
     if how == "event" {
         connection.close();
     }
@@ -163,7 +189,8 @@ impl Scene for Far {
             self.client.ask(1, "reach");
         }
         let answer = self.answer(1);
-        let known = [ANSWER, EVENT, LINE, "redirects more than 5 times"];
+        self.plan.amount.store(0, SeqCst);
+        let known = [ANSWER, EVENT, LINE, TOKEN, "redirects more than 5 times"];
         let found = known.into_iter().find(|known| answer.contains(known)).map(str::to_owned);
         let is_refused = matches!(self.how, "head" | "headers") && answer != "answered";
         found.unwrap_or_else(|| if is_refused { format!("refused: {answer}") } else { answer })

@@ -75,6 +75,13 @@ pub fn rows() -> Vec<Row> {
             scene!([] as [&str; 0], chunk_line),
         ),
         row(
+            &["protocol/http/resource.rs HOST_BYTES"],
+            [255, 256, 30_000],
+            ["it is believed", "400", "400"],
+            1024,
+            scene!(["--auth-server", "https://login.example", "--trusted-proxy", "127.0.0.1"], forwarded_host),
+        ),
+        row(
             &["--max-connections", "downstream/listener.rs REFUSED_AT_ONCE", "downstream/place.rs SHARE"],
             [10, 11, 60],
             ["200", "503 or closed", "503 or closed"],
@@ -256,6 +263,18 @@ fn chunk_line(house: &mut House, bytes: usize, slowly: bool) -> String {
     thread::sleep(Duration::from_millis(50));
     raw.send(&format!("\r\n{NOTIFICATION}\r\n0\r\n\r\n"));
     answer(&mut raw)
+}
+
+/// A proxy before us names a host of so many bytes: what the document says of who we are.
+fn forwarded_host(house: &mut House, bytes: usize, slowly: bool) -> String {
+    let mut raw = house.connect();
+    let host = "h".repeat(bytes);
+    let path = "/.well-known/oauth-protected-resource/mcp";
+    let head = house.bytes(&format!("GET {path} HTTP/1.1\r\nHost: @\r\nX-Forwarded-Host: {host}\r\n\r\n"));
+    send(&mut raw, &head, slowly);
+    let status = raw.hears("\r\n\r\n")[9..12].to_owned();
+    let names_it = status == "200" && raw.hears("}").contains(&format!("\"resource\":\"http://{host}/mcp\""));
+    if names_it { "it is believed".into() } else { status }
 }
 
 /// So many streams at once, each with a session: how the last one is taken.
