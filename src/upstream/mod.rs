@@ -1,7 +1,7 @@
 //! Towards the server. Whatever a server runs over, it is reached by a [`Link`]: a pair of channels,
 //! one to it and one from it. Nothing behind a link knows which kind it is.
 
-mod agent;
+pub mod agent;
 mod answer;
 pub mod auth;
 mod bridge;

@@ -31,7 +31,7 @@ fn read(pieces: &[&[u8]], limit: usize) -> Result<Option<(Vec<u8>, usize)>, Faul
 }
 
 /// Lines end with LF, whatever stands before it; a size is the digits it begins with.
-fn lenient(mut text: &[u8]) -> Option<(Vec<u8>, usize)> {
+pub fn lenient(mut text: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut body = Vec::new();
     loop {
         let line = line(&mut text)?;

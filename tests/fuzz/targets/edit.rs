@@ -5,6 +5,7 @@ use mcp_proxy::protocol::member;
 use mcp_proxy::protocol::sole::sole;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 const PUT: &str = r#"{"put":[1.0,"\u00e9"]}"#;
 
@@ -27,6 +28,7 @@ pub fn check(data: &[u8]) {
         let read = member::value(text, &path).map(|value| serde_json::from_str::<Value>(value).expect("it is JSON"));
         assert_eq!(read.as_ref(), wanted, "another reader finds something else");
     }
+    all_members(text);
     // A name that no reader can write (half of a surrogate pair) hides the whole object.
     if !text.starts_with('{') || member::members(text).is_none() {
         return;
@@ -42,6 +44,20 @@ pub fn check(data: &[u8]) {
         assert_eq!(without, text, "what is not there cannot be taken away");
     }
     ambiguity(text);
+}
+
+/// The members are those that `serde_json` finds, in the order of the text.
+fn all_members(text: &str) {
+    let wanted = serde_json::from_str::<BTreeMap<String, &RawValue>>(text).ok();
+    let Some(found) = member::members(text) else {
+        assert!(wanted.is_none(), "an object that is not found: {text}");
+        return;
+    };
+    assert!(found.windows(2).all(|pair| pair[0].1.as_ptr() < pair[1].1.as_ptr()), "another order: {text}");
+    let wanted = wanted.unwrap_or_else(|| panic!("no object, but found: {text}"));
+    let last: BTreeMap<&str, &str> = found.iter().map(|(name, value)| (&**name, *value)).collect();
+    let same = wanted.iter().map(|(name, value)| (&**name, value.get()));
+    assert!(last.into_iter().eq(same), "another reader finds other members: {text}");
 }
 
 /// Either every reader finds the same, or the text is refused.

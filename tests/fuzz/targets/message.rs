@@ -1,6 +1,8 @@
 //! One message, or a batch: what is seen of it against `serde_json`, and what an edit leaves as it was.
 
+use mcp_proxy::protocol::member;
 use mcp_proxy::protocol::message::{Id, Kind, Message, PARSE_ERROR};
+use mcp_proxy::protocol::modern::meta;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
@@ -39,7 +41,33 @@ fn accepted(data: &[u8], message: &Message) {
             assert!(!message.is_error() || has("error"));
         }
     }
+    noted(message);
     edits(message);
+}
+
+/// What is noted of the params is what a look at them finds, also after something in them has changed.
+fn noted(message: &Message) {
+    fn looked<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+        member::value(message.params()?, &["_meta", name])
+    }
+    let same = |message: &Message| {
+        // This one looks at the text first, as long as nothing is noted.
+        let version = looked(message, meta::PROTOCOL_VERSION).and_then(|value| serde_json::from_str(value).ok());
+        assert_eq!(meta::version(message), version);
+        assert_eq!(meta::client_info(message), looked(message, meta::CLIENT_INFO));
+        assert_eq!(meta::capabilities(message), looked(message, meta::CLIENT_CAPABILITIES));
+        assert_eq!(meta::subscription_id(message), looked(message, meta::SUBSCRIPTION_ID).and_then(Id::from_json));
+        assert_eq!(meta::version(message), version);
+    };
+    same(message);
+    same(&message.with_id(&Id::from_json("1234567890").expect("an id")));
+    same(&message.with_params("{}"));
+    for path in [&["_meta"][..], &["_meta", meta::CLIENT_INFO], &["name"]] {
+        same(&message.with_param(path, r#"{"io.modelcontextprotocol/protocolVersion":"x"}"#));
+    }
+    if let Kind::Request { .. } = message.kind() {
+        assert_eq!(message.progress_token(), looked(message, "progressToken").and_then(Id::from_json));
+    }
 }
 
 /// A value within which line breaks have become spaces.

@@ -3,6 +3,7 @@
 //! Two include this: the fuzzer (`make fuzz`), and `tests/corpora.rs`, which gives every file of `corpus/TARGET` to its
 //! target. What a target compares with is written as simply as can be, for it must not have the same faults.
 
+mod answer;
 mod chunks;
 mod cli;
 mod config;
@@ -21,6 +22,7 @@ pub type Check = fn(&[u8]);
 
 /// The targets, named as the folders of their corpora.
 pub const TARGETS: &[(&str, Check)] = &[
+    ("answer", answer::check),
     ("both", transcript::both),
     ("chunks", chunks::check),
     ("cli", cli::check),
