@@ -220,6 +220,7 @@ fn a_token_that_could_be_guessed_stops_the_start() {
             format!("option '--auth-token-file': '{file}': line 2: a token has 16 characters or more"),
         ),
         (&[], "hunter2", "variable 'MCP_PROXY_AUTH_TOKEN': token 1: a token has 16 characters or more".to_owned()),
+        (&[], "", "variable 'MCP_PROXY_AUTH_TOKEN': there is no token".to_owned()),
         (
             &["--auth-token-file", "/nowhere"],
             "",
@@ -386,11 +387,11 @@ fn hosts_are_those_that_are_named() {
 fn who_lets_strangers_in_is_told_so_once() {
     let warning = "warning: whoever reaches 0.0.0.0:";
     for (options, environment, times) in [
-        (&["--host", "0.0.0.0", "--listen", "0.0.0.0:0"][..], "", 1),
-        (&["--host", "0.0.0.0"], OLD, 0),
-        (&["--host", "localhost"], "", 0),
+        (&["--host", "0.0.0.0", "--listen", "0.0.0.0:0"][..], &[][..], 1),
+        (&["--host", "0.0.0.0"], &[("MCP_PROXY_AUTH_TOKEN", OLD)], 0),
+        (&["--host", "localhost"], &[], 0),
     ] {
-        let process = start(options, &[("MCP_PROXY_AUTH_TOKEN", environment)]);
+        let process = start(options, environment);
         let _ = process.address();
         assert_eq!(process.stderr().matches(warning).count(), times, "{}", process.stderr());
         assert_eq!(process.stderr().matches("give --auth-token-file FILE").count(), times);

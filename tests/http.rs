@@ -301,6 +301,12 @@ fn hosts_and_origins() {
     ] {
         house.check(&format!("GET /status HTTP/1.1\r\n{headers}\r\n"), &[wanted]);
     }
+    // An image of another page, whose browser sends no Origin: it would begin a session, and a server with it.
+    let unnamed = "403 close -32600 a page of another origin asks, and its browser does not name it";
+    for path in ["/sse", "/mcp"] {
+        house.check(&format!("GET {path} HTTP/1.1\r\nHost: @\r\nSec-Fetch-Site: cross-site\r\n\r\n"), &[unnamed]);
+    }
+    house.check("GET /status HTTP/1.1\r\nHost: @\r\nSec-Fetch-Site: cross-site\r\n\r\n", &["200 {status}"]);
     let asks = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type\r\n";
     let granted = "204 access-control-allow-headers: content-type, \
                    access-control-allow-methods: GET, POST, DELETE, OPTIONS, \

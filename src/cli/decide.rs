@@ -101,8 +101,10 @@ fn read_variables(draft: &mut Draft, groups: &[Group], environment: Environment)
 
 fn variable(name: &str, environment: Environment) -> Option<OsString> {
     // Kubernetes sets MCP_PROXY_PORT=tcp://10.0.0.1:80 where a service is called mcp-proxy.
+    let is_of_kubernetes = |value: &OsString| name != "SSE_URL" && value.as_bytes().starts_with(b"tcp://");
+    // Whoever names the variable of tokens wants some: without any, everybody would be let in.
     let is_meant =
-        |value: &OsString| !value.is_empty() && (name == "SSE_URL" || !value.as_bytes().starts_with(b"tcp://"));
+        |value: &OsString| (!value.is_empty() || name == "MCP_PROXY_AUTH_TOKEN") && !is_of_kubernetes(value);
     if name.is_empty() { None } else { environment(name).filter(is_meant) }
 }
 

@@ -1219,6 +1219,13 @@ fn who_may_ask() {
             "error: variable 'MCP_PROXY_AUTH_TOKEN': token 2: a token has 16 characters or more",
         ),
         ("MCP_PROXY_AUTH_TOKEN=,", "cmd", "error: variable 'MCP_PROXY_AUTH_TOKEN': there is no token"),
+        ("MCP_PROXY_AUTH_TOKEN=", "cmd", "error: variable 'MCP_PROXY_AUTH_TOKEN': there is no token"),
+        ("MCP_PROXY_AUTH_TOKEN=", "http://h/", "connect http://h/"),
+        (
+            "MCP_PROXY_AUTH_TOKEN=",
+            &format!("--auth-token-file {good} cmd"),
+            &format!("serve cmd, Tokens(2), tokens from {good}"),
+        ),
         (
             "MCP_PROXY_AUTH_TOKEN=hunter2",
             &format!("--auth-token-file {good} cmd"),

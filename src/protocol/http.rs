@@ -172,6 +172,9 @@ pub fn route(request: &Request<()>, rules: &Rules) -> Result<Asked, Refusal> {
         let reason = "there is nothing at this path; Streamable HTTP is at /mcp, HTTP+SSE at /sse";
         return Err(Refusal::new(StatusCode::NOT_FOUND, reason));
     };
+    if matches!(place, Place::Mcp | Place::Sse | Place::Messages) {
+        rules.check_site(headers)?;
+    }
     let allow = allowed(place, rules.stateless);
     let is_preflight =
         *request.method() == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);

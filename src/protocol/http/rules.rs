@@ -35,6 +35,7 @@ pub struct Rules {
 /// What a page may send that does not say what it wants to send.
 const REQUEST_HEADERS: &str =
     "accept, authorization, content-type, last-event-id, mcp-method, mcp-name, mcp-protocol-version, mcp-session-id";
+const FETCH_SITE: &str = "sec-fetch-site";
 const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
 /// A longer prefix is not believed.
 const PREFIX_BYTES: usize = 256;
@@ -88,6 +89,18 @@ impl Rules {
             (Some(origin), None) if self.allows(origin) || (self.loopback && is_loopback_origin(origin)) => Ok(()),
             _ => Err(Refusal::new(StatusCode::FORBIDDEN, "the Origin is not allowed; --allow-origin allows one")),
         }
+    }
+
+    /// A page can have its browser get something without naming the page's origin, as an image or as a frame: it would
+    /// not read the answer, but begin a session. The browser tells all the same that another's page wants it (W3C, "Fetch
+    /// Metadata Request Headers").
+    pub(super) fn check_site(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let is_anothers = |value: &HeaderValue| matches!(value.as_bytes(), b"cross-site" | b"same-site");
+        let is_named = headers.contains_key(header::ORIGIN) || self.allow_origins.iter().any(|allowed| allowed == "*");
+        if is_named || !headers.get_all(FETCH_SITE).iter().any(is_anothers) {
+            return Ok(());
+        }
+        Err(Refusal::new(StatusCode::FORBIDDEN, "a page of another origin asks, and its browser does not name it"))
     }
 
     fn allows(&self, origin: &HeaderValue) -> bool {
@@ -200,6 +213,30 @@ mod tests {
             assert_eq!(status("GET /sse", &[(name, value)], rules), wanted, "{name} {value}");
         }
         assert_eq!(status("GET /sse", &[("origin", "http://localhost"), ("origin", "http://a")], &near), 403);
+    }
+
+    #[test]
+    fn a_page_that_is_not_named_may_not_ask() {
+        let near = Rules { loopback: true, ..Rules::default() };
+        let listed = Rules { allow_origins: vec!["https://page.example".into()], ..Rules::default() };
+        let all = Rules { allow_origins: vec!["*".into()], ..Rules::default() };
+        let cross = ("sec-fetch-site", "cross-site");
+        for (rules, line, headers, wanted) in [
+            (&near, "GET /sse", &[cross][..], 403),
+            (&near, "GET /servers/a/sse", &[cross], 403),
+            (&near, "GET /sse", &[("sec-fetch-site", "same-site")], 403),
+            (&near, "GET /sse", &[("sec-fetch-site", "none"), cross], 403),
+            (&near, "GET /sse", &[("sec-fetch-site", "same-origin")], 200),
+            (&near, "GET /sse", &[("sec-fetch-site", "none")], 200),
+            (&near, "GET /sse", &[cross, ("origin", "http://localhost:5173")], 200),
+            (&near, "GET /status", &[cross], 200),
+            (&near, "GET /healthz", &[cross], 200),
+            (&listed, "GET /sse", &[cross], 403),
+            (&listed, "GET /sse", &[cross, ("origin", "https://page.example")], 200),
+            (&all, "GET /sse", &[cross], 200),
+        ] {
+            assert_eq!(status(line, headers, rules), wanted, "{line} {headers:?}");
+        }
     }
 
     #[test]
