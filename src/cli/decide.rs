@@ -86,7 +86,8 @@ fn refuse_mistyped(word: &OsStr, folder: &Path) -> Result<(), Error> {
     )))
 }
 
-/// Takes what the command line leaves open from the environment. An empty variable is none, as compose files have it.
+/// Takes what the command line leaves open from the environment. An empty variable is none, as compose files have it, but
+/// that of the tokens.
 fn read_variables(draft: &mut Draft, groups: &[Group], environment: Environment) -> Result<(), Error> {
     for row in TABLE.iter().filter(|row| groups.contains(&row.group)) {
         if draft.is_given(row.name()) {
@@ -103,8 +104,7 @@ fn variable(name: &str, environment: Environment) -> Option<OsString> {
     // Kubernetes sets MCP_PROXY_PORT=tcp://10.0.0.1:80 where a service is called mcp-proxy.
     let is_of_kubernetes = |value: &OsString| name != "SSE_URL" && value.as_bytes().starts_with(b"tcp://");
     // Whoever names the variable of tokens wants some: without any, everybody would be let in.
-    let is_meant =
-        |value: &OsString| (!value.is_empty() || name == "MCP_PROXY_AUTH_TOKEN") && !is_of_kubernetes(value);
+    let is_meant = |value: &OsString| (!value.is_empty() || name == "MCP_PROXY_AUTH_TOKEN") && !is_of_kubernetes(value);
     if name.is_empty() { None } else { environment(name).filter(is_meant) }
 }
 

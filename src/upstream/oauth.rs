@@ -103,7 +103,8 @@ fn once(
     let status = response.status();
     let mut body = Vec::new();
     let read = response.into_body().take(ANSWER_BYTES + 1).read_to_end(&mut body);
-    let read = read.map_err(|error| format!("the answer of '{shown}' broke: {}", route.broken(&ureq::Error::from(error))))?;
+    let read =
+        read.map_err(|error| format!("the answer of '{shown}' broke: {}", route.broken(&ureq::Error::from(error))))?;
     if read as u64 > ANSWER_BYTES {
         return Err(format!("'{shown}' gave no token: its answer is longer than {ANSWER_BYTES} bytes"));
     }
