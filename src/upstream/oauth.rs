@@ -98,8 +98,10 @@ fn once(
     let request = request.body(form(credentials, resource, manner)).map_err(|_| format!("'{shown}' is no address"))?;
     let asked_at = Instant::now();
     let (head, form) = request.into_parts();
-    let response =
-        route.agent.run(&head, Some(form.as_bytes()), Some(left)).map_err(|error| route.explain(&url, &error, left))?;
+    let response = route
+        .agent
+        .run(&head, Some(form.as_bytes()), Some(left))
+        .map_err(|error| route.explain(&url, &error, whole(left)))?;
     let status = response.status();
     let mut body = Vec::new();
     let read = response.into_body().take(ANSWER_BYTES + 1).read_to_end(&mut body);
@@ -115,6 +117,11 @@ fn once(
     let (error, detail) = refusal(&body, credentials.client_secret.reveal());
     let why = format!("'{shown}' gave no token: it answered {}{detail}", http::named(status));
     Ok(Err(Refusal { status: status.as_u16(), error, why }))
+}
+
+/// Whole seconds, as a person is told them.
+fn whole(time: Duration) -> Duration {
+    Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0))
 }
 
 /// RFC 6749, section 2.3.1: both parts are encoded as in a form first.
