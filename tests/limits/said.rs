@@ -59,7 +59,7 @@ pub fn rows() -> Vec<Row> {
 
 /// Connect, with a modern server that refuses a call for its headers and has so many pages of tools.
 struct Pages {
-    pages: Arc<AtomicUsize>,
+    left: Arc<AtomicUsize>,
     slowly: Arc<AtomicBool>,
     remote: Remote,
     client: streamable::Client,
@@ -68,22 +68,22 @@ struct Pages {
 
 impl Pages {
     fn open() -> Box<dyn Scene> {
-        let (pages, slowly): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
-        let (left, pauses) = (pages.clone(), slowly.clone());
+        let (left, slowly): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
+        let (more, pauses) = (left.clone(), slowly.clone());
         let remote = Remote::start(move |request, connection| match &*method(request) {
             "tools/call" => connection.write(error("400 Bad Request", &message(request)["id"], -32020)),
             "tools/list" => {
                 if pauses.load(SeqCst) {
                     thread::sleep(Duration::from_millis(5)); // that it comes slowly is what is tried
                 }
-                let is_last = left.fetch_sub(1, SeqCst) == 1;
+                let is_last = more.fetch_sub(1, SeqCst) == 1;
                 let next = if is_last { "" } else { r#","nextCursor":"more""# };
                 connection.write(json(&answer(request, &format!(r#""tools":[]{next}"#))));
             }
             _ => modern::behave(request, connection),
         });
         let client = streamable::Client(Process::start(proxy().arg("--debug").arg(remote.url("/mcp"))));
-        Box::new(Self { pages, slowly, remote, client, lines: 0 })
+        Box::new(Self { left, slowly, remote, client, lines: 0 })
     }
 
     fn ask(&mut self, asked: &str) -> serde_json::Value {
@@ -95,11 +95,11 @@ impl Pages {
 
 impl Scene for Pages {
     fn reach(&mut self, amount: usize, slowly: bool) -> String {
-        self.pages.store(amount, SeqCst);
+        self.left.store(amount, SeqCst);
         self.slowly.store(slowly, SeqCst);
         let refused = self.ask(&modern::modern(1, "tools/call", r#","name":"t","arguments":{}"#));
         assert_eq!(refused["error"]["code"], -32020, "{refused}");
-        match amount - self.pages.load(SeqCst) {
+        match amount - self.left.load(SeqCst) {
             asked if asked == amount => "all are asked for".into(),
             asked => format!("{asked} are asked for"),
         }
@@ -177,7 +177,7 @@ impl Scene for Required {
         let before = self.told();
         let how = self.how;
         let refused = self.ask(how);
-        assert!(refused.contains("-32042"), "it is relayed, whatever it is: {:.200}", refused);
+        assert!(refused.contains("-32042"), "it is relayed, whatever it is: {refused:.200}");
         self.good(); // what the server said before has come
         if self.told() > before { "told of its end".into() } else { "not told".into() }
     }
