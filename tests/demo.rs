@@ -6,7 +6,7 @@ mod support;
 use mcp_proxy::time::rfc3339;
 use std::io::Write;
 use std::process::Stdio;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use support::client::{INITIALIZED, initialize, request};
 use support::{Process, SOON, proxy, wait_until};
 
@@ -114,7 +114,7 @@ fn the_end_of_input_lets_nothing_go_unanswered() {
     let mut process = demo();
     process.write(format!("{}\n{}\n{}", initialize(1), count(2, 1000, 1000), request(3, "ping", "{}")).as_bytes());
     process.close_stdin();
-    assert_eq!(process.finish(Duration::from_secs(5)).code(), Some(0), "{}", process.report());
+    assert_eq!(process.finish(SOON).code(), Some(0), "{}", process.report());
     let said = String::from_utf8_lossy(&process.stdout()).into_owned();
     assert_eq!(said.lines().count(), 1 + 1000 + 1 + 1);
     assert!(said.contains(r#"{"jsonrpc":"2.0","id":3,"result":{}}"#), "the last line needs no end");

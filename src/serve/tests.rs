@@ -13,7 +13,7 @@ use crate::upstream::{Sender, Undelivered};
 use std::sync::Mutex;
 
 /// How long anything that should happen at once may take on a busy machine.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_mins(1);
 /// Answers what begins a server, as one of the era that its first word names; keeps everything else to itself.
 const SCRIPT: &str = r#"
     while IFS= read -r line; do

@@ -216,7 +216,7 @@ mod tests {
 
     const PIPE: u32 = 1;
     const WAKER: u32 = 2;
-    const SOON: Duration = Duration::from_secs(20);
+    const SOON: Duration = Duration::from_mins(1);
 
     struct Watched {
         watch: Arc<Watch>,

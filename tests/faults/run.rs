@@ -122,9 +122,9 @@ fn start(plan: &Plan, folder: &Path) -> (Served, String, Option<PathBuf>) {
 }
 
 /// How long everything may take to be gone.
-pub const SETTLES: Duration = Duration::from_secs(20);
-/// `--stop-timeout` of [`Served`], what a killed process may take, and a busy machine.
-pub const STOPS: Duration = Duration::from_secs(4);
+pub const SETTLES: Duration = Duration::from_mins(1);
+/// `--stop-timeout` of [`Served`], what a killed process may take, and a slow and busy machine: `stop.rs` looks more closely.
+pub const STOPS: Duration = Duration::from_secs(15);
 /// What memory may grow by in a short run: what is made once, and what the allocator keeps.
 pub const SLACK_KB: u64 = 8 << 10;
 /// Calls that are open at once, of one client.
@@ -272,7 +272,7 @@ fn all_is_well(clients: &mut [Box<dyn Client>], ledger: &Arc<Ledger>, when: &str
 }
 
 /// How long a run may go on when nothing breaks any more.
-const ENDS: Duration = Duration::from_secs(30);
+const ENDS: Duration = Duration::from_secs(90);
 
 /// Kills the processes when clients still wait long after all should be over, whatever they wait for: the run ends, and
 /// says so. Until what it gives is dropped.

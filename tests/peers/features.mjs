@@ -17,7 +17,7 @@ const LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "aler
 const COUNTER = "test://counter";
 const UPDATED = "notifications/resources/updated";
 const INVALID_PARAMS = -32602;
-const LIMIT_MS = 20_000;
+const LIMIT_MS = 60_000;
 const ODD_TEXT =
   'quote " backslash \\ tab \t lines \r\n\u2028\u2029\u0085 nul \0 bell \x07 é 漢 😀 \ufeff </script> data: {}';
 

@@ -23,7 +23,7 @@ from tap import plain, wrap
 LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
 COUNTER = "test://counter"
 UPDATED = "notifications/resources/updated"
-LIMIT_S = 20
+LIMIT_S = 60
 ODD_TEXT = "quote \" backslash \\ tab \t lines \r\n\u2028\u2029\u0085 nul \0 bell \a é 漢 😀 \ufeff </script> data: {}"
 FEATURES = {}
 

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 /// How long a client may take for everything that it does.
-pub const LIMIT: Duration = Duration::from_mins(2);
+pub const LIMIT: Duration = Duration::from_mins(5);
 
 /// Where the peers are, once they are installed.
 static PEERS: LazyLock<PathBuf> = LazyLock::new(|| {
