@@ -102,16 +102,17 @@ impl Puppet {
         Self { folder, pid, says }
     }
 
-    /// Says one line.
+    /// Says one line, or several at once, which come together as long as they have no more than 4096 bytes.
     pub fn say(&mut self, line: &str) {
         self.says.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
-    /// The lines that it got so far.
+    /// The whole lines that it got so far.
     #[must_use]
     pub fn got(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(self.folder.join(format!("got-{}", self.pid))).unwrap();
-        text.lines().map(str::to_owned).collect()
+        let text = std::fs::read(self.folder.join(format!("got-{}", self.pid))).unwrap();
+        let text = String::from_utf8_lossy(&text);
+        text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned).collect()
     }
 
     /// Waits for a line that holds `text`.

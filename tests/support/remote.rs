@@ -192,6 +192,13 @@ impl Remote {
         self.posts()
     }
 
+    /// Waits until so many sessions were ended, which is told and not waited for; gives the requests that told it.
+    pub fn wait_for_ends(&self, count: usize) -> Vec<Request> {
+        let ends = || self.requests().into_iter().filter(|request| request.line.starts_with("DELETE "));
+        wait_until(&format!("{count} ends of sessions"), SOON, || ends().count() >= count);
+        ends().collect()
+    }
+
     /// How many streams were opened so far.
     #[must_use]
     pub fn streams(&self) -> usize {
