@@ -16,14 +16,16 @@ use std::time::{Duration, Instant};
 use support::client::{Client, INITIALIZED, initialize, request};
 use support::namespace::{in_own_network, set_loopback, unshare};
 use support::served::{Served, group};
-use support::{Process, SOON, alive, descendants, program, proxy, wait_until};
+use support::{Process, SOON, alive, descendants, in_time, program, proxy, wait_until};
 
 /// `--stop-timeout` of these tests and the 2 s that a killed process may take.
 const BOUND: Duration = Duration::from_secs(3);
-/// What a busy machine may add to a bound.
+/// What a busy machine may add to a bound, once in a while.
 const SLACK: Duration = Duration::from_secs(1);
 /// The bound of what waits for nothing.
 const AT_ONCE: Duration = Duration::from_secs(1);
+/// No machine is so slow: what takes longer waits for something that never comes, or for `--stop-timeout 60`.
+const LATE: Duration = Duration::from_secs(15);
 
 /// Servers that are scripts, how long it may take to stop them, and how they are rude: each leaves a note `ready…`
 /// when it is as rude as it will be.
@@ -65,8 +67,9 @@ const RUDEST: &str = "trap '' TERM INT HUP; setsid sh -c ': >$HERE/ready-$$; whi
                       while :; do sleep 1000; done";
 const FLOODS: &str = ": >$HERE/ready-$$; exec yes '{\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}'";
 
-/// Two sessions of `command`, an unanswered request in the first if it takes one; then `signals`, then the end.
-fn stops(name: &str, served: Served, pid: u32, signal: &str, ready: usize, bound: Duration) {
+/// Two sessions of `command`, an unanswered request in the first if it takes one; then `signals`, then the end. How long
+/// that takes.
+fn stops(name: &str, served: Served, pid: u32, signal: &str, ready: usize) -> Duration {
     let address = served.address();
     let clients = [Client::open(&address), Client::open(&address)];
     served.wait_for_notes(ready, "ready");
@@ -76,23 +79,25 @@ fn stops(name: &str, served: Served, pid: u32, signal: &str, ready: usize, bound
     assert!(!served.marked().is_empty(), "{name}: no server carries its mark");
     let start = Instant::now();
     Served::signal(pid, signal);
-    ended(name, served, 0, start, bound);
+    let took = ended(name, served, 0, start);
     for client in &clients {
         client.wait_for_end(SOON);
     }
     if open {
         assert!(clients[0].message("\"id\":7").contains("\"error\""), "{name}: {:?}", clients[0].messages());
     }
+    took
 }
 
-/// Waits for the end of the proxy; checks exit status, time, and that nothing is left the moment it is gone.
-fn ended(name: &str, mut served: Served, status: i32, start: Instant, bound: Duration) {
+/// Waits for the end of the proxy; checks exit status, and that nothing is left the moment it is gone. How long it took.
+fn ended(name: &str, mut served: Served, status: i32, start: Instant) -> Duration {
     let got = served.process.wait(SOON);
     let took = start.elapsed();
     served.assert_nothing_left(name);
     assert_eq!(got.code(), Some(status), "{name}: {got}\n{}", served.report());
-    assert!(took <= bound + SLACK, "{name}: took {took:?}\n{}", served.report());
+    assert!(took <= LATE, "{name}: took {took:?}\n{}", served.report());
     println!("{:>5} ms  {name}", took.as_millis());
+    took
 }
 
 /// Runs all rows, a few at a time.
@@ -109,9 +114,12 @@ fn demo() -> String {
 #[test]
 fn a_signal_ends_us_and_every_kind_of_server() {
     each(SERVERS, |(name, bound, script)| {
-        let served = Served::script(&[], script);
-        let pid = served.process.id();
-        stops(&format!("TERM, a server that {name}"), served, pid, "TERM", 2, *bound);
+        let name = format!("TERM, a server that {name}");
+        in_time(&name, *bound + SLACK, || {
+            let served = Served::script(&[], script);
+            let pid = served.process.id();
+            stops(&name, served, pid, "TERM", 2)
+        });
     });
 }
 
@@ -122,9 +130,12 @@ fn every_signal_that_asks_us_to_stop_does() {
     let polite = &[demo.as_str(), "--demo"][..];
     let rows = ["TERM", "INT", "HUP"].map(|signal| [(signal, polite, "polite", 0), (signal, rude, "rude", 2)]);
     each(rows.as_flattened(), |(signal, command, name, ready)| {
-        let served = Served::start(&[], command);
-        let pid = served.process.id();
-        stops(&format!("{signal}, a {name} server"), served, pid, signal, *ready, BOUND);
+        let name = format!("{signal}, a {name} server");
+        in_time(&name, BOUND + SLACK, || {
+            let served = Served::start(&[], command);
+            let pid = served.process.id();
+            stops(&name, served, pid, signal, *ready)
+        });
     });
 }
 
@@ -136,19 +147,22 @@ fn many_rude_servers_take_no_longer_than_one() {
     served.wait_for_notes(clients.len(), "ready");
     let start = Instant::now();
     served.process.signal("TERM");
-    ended("TERM, 30 rude servers", served, 0, start, BOUND);
+    ended("TERM, 30 rude servers", served, 0, start); // one after the other it would be 30 s
 }
 
 #[test]
 fn without_an_option_a_server_has_five_seconds() {
-    let served = Served::script(&["--stop-timeout", "5"], RUDE);
-    let client = Client::open(&served.address());
-    served.wait_for_notes(1, "ready");
-    let start = Instant::now();
-    served.process.signal("TERM");
-    ended("TERM, a rude server, 5 s", served, 0, start, Duration::from_secs(7));
-    assert!(start.elapsed() > Duration::from_secs(4), "a server was killed too early");
-    drop(client);
+    in_time("a rude server, 5 s", Duration::from_secs(7) + SLACK, || {
+        let served = Served::script(&["--stop-timeout", "5"], RUDE);
+        let client = Client::open(&served.address());
+        served.wait_for_notes(1, "ready");
+        let start = Instant::now();
+        served.process.signal("TERM");
+        let took = ended("TERM, a rude server, 5 s", served, 0, start);
+        assert!(took > Duration::from_secs(4), "a server was killed too early");
+        drop(client);
+        took
+    });
 }
 
 #[test]
@@ -162,7 +176,7 @@ fn a_second_signal_skips_the_waits() {
         served.wait_for_notes(1, "stopping");
         let start = Instant::now();
         served.process.signal(second);
-        ended(&format!("{first}, then {second}"), served, *status, start, AT_ONCE);
+        ended(&format!("{first}, then {second}"), served, *status, start);
     });
     let served = Served::script(&["--stop-timeout", "60"], &FLOODS.replace("exec yes", "trap '' TERM; yes"));
     let socket = unread(&served.address());
@@ -171,7 +185,7 @@ fn a_second_signal_skips_the_waits() {
     wait_until("it listens no more", SOON, || TcpStream::connect(served.address()).is_err());
     let start = Instant::now();
     served.process.signal("TERM");
-    ended("TERM, then TERM, a client that does not read", served, 143, start, AT_ONCE);
+    ended("TERM, then TERM, a client that does not read", served, 143, start);
     drop(socket);
 }
 
@@ -185,7 +199,8 @@ fn a_server_is_asked_before_it_is_told() {
         ),
         ("then TERM", "trap ': >$HERE/term-$$; exit' TERM; : >$HERE/ready-$$; while :; do sleep 0.02; done", "term"),
     ] {
-        let served = Served::script(&[], script);
+        // Where the end of input is enough, TERM is so far away that no machine is slow enough to meet it.
+        let served = Served::script(&["--stop-timeout", if note == "eof" { "60" } else { "5" }], script);
         let client = Client::open(&served.address());
         served.wait_for_notes(1, "ready");
         drop(client);
@@ -195,7 +210,7 @@ fn a_server_is_asked_before_it_is_told() {
         served.wait_for_notes(served.notes("ready"), note);
         let other = if note == "eof" { "term" } else { "eof" };
         assert_eq!(served.notes(other), 0, "{name}");
-        ended(name, served, 0, start, BOUND);
+        ended(name, served, 0, start);
     }
 }
 
@@ -206,7 +221,7 @@ fn a_signal_while_we_start_leaves_nothing() {
         let mut served = Served::script(&[], SERVERS[0].2);
         thread::sleep(Duration::from_millis(*delay_ms)); // any moment of the start will do
         served.process.signal("TERM");
-        let _ = served.process.wait(BOUND + SLACK);
+        let _ = served.process.wait(LATE);
         wait_until("nothing is left", SOON, || served.marked().is_empty());
     });
 }
@@ -230,7 +245,7 @@ fn a_client_that_does_not_read_does_not_hold_us_up() {
     served.wait_for_notes(1, "ready");
     let start = Instant::now();
     served.process.signal("TERM");
-    ended("TERM, a client that does not read", served, 0, start, BOUND);
+    ended("TERM, a client that does not read", served, 0, start);
 }
 
 /// Says more than a socket takes, and then waits for the end of its input.
@@ -260,7 +275,7 @@ fn what_was_said_before_the_end_is_heard_and_streams_end_whole() {
         assert!(end.ends_with("\r\n0\r\n\r\n"), "{name}: {end:?}");
         assert!(name == "quick" || end.contains("\"id\":1,"), "{name}: {end:?}");
     }
-    ended("TERM, streams that end whole", served, 0, Instant::now(), BOUND);
+    ended("TERM, streams that end whole", served, 0, Instant::now());
 }
 
 /// A session whose client reads nothing.
@@ -287,11 +302,11 @@ fn a_client_that_leaves_takes_its_server_with_it_and_no_other() {
     let [leaving, staying] = clients;
     drop(leaving);
     let start = Instant::now();
-    wait_until("the server's group is gone", BOUND + SLACK, || group(servers[0]).is_empty());
+    wait_until("the server's group is gone", LATE, || group(servers[0]).is_empty());
     println!("{:>5} ms  a client left", start.elapsed().as_millis());
     assert!(alive(servers[1]) && !staying.ended() && !group(servers[1]).is_empty());
     served.process.signal("TERM");
-    ended("TERM, after a client left", served, 0, Instant::now(), BOUND);
+    ended("TERM, after a client left", served, 0, Instant::now());
 }
 
 #[test]
@@ -312,10 +327,10 @@ fn a_pulled_plug_is_noticed() {
         wait_until("the server's group is gone", SOON, || group(leader).is_empty());
         let took = start.elapsed();
         println!("{:>5} ms  a pulled plug, a server {name}", took.as_millis());
-        assert!(took <= Duration::from_secs(2) + BOUND + SLACK, "{took:?}\n{}", served.report());
+        assert!(took <= Duration::from_secs(2) + LATE, "{took:?}\n{}", served.report());
         set_loopback(true);
         served.process.signal("TERM");
-        ended("TERM, after a pulled plug", served, 0, Instant::now(), BOUND);
+        ended("TERM, after a pulled plug", served, 0, Instant::now());
     }
 }
 
@@ -343,7 +358,7 @@ fn server_ends(served: &Served, id: u32, cause: &str) {
 #[test]
 fn every_exit_status_of_a_server_reaches_its_client_and_the_log() {
     let served = Served::script(&[], &ends_by_id("exit $id"));
-    let _settled = served.address();
+    server_ends(&served, 0, "exited with status 0"); // what is begun once is begun now
     wait_until("the spare", SOON, || served.marked().len() == 1);
     let before = cost(served.process.id());
     let start = Instant::now();
@@ -351,10 +366,12 @@ fn every_exit_status_of_a_server_reaches_its_client_and_the_log() {
         server_ends(&served, status, &format!("exited with status {status}"));
     }
     println!("{:>5} ms  256 servers ended", start.elapsed().as_millis());
-    wait_until("descriptors and threads are given back", SOON, || cost(served.process.id()) <= before);
+    // A few are in use at any moment; what is kept of each server would be hundreds.
+    let is_given_back = |now: (usize, usize)| now.0 <= before.0 + 8 && now.1 <= before.1 + 8;
+    wait_until("descriptors and threads are given back", SOON, || is_given_back(cost(served.process.id())));
     wait_until("no zombies", SOON, || descendants(served.process.id()).into_iter().all(alive));
     served.process.signal("TERM");
-    ended("TERM, after 256 servers ended", served, 0, Instant::now(), BOUND);
+    ended("TERM, after 256 servers ended", served, 0, Instant::now());
 }
 
 #[test]
@@ -380,7 +397,7 @@ fn every_signal_that_ends_a_server_reaches_its_client_and_the_log() {
         server_ends(&served, number, &format!("was ended by signal {number} ({name})"));
     }
     served.process.signal("TERM");
-    ended("TERM, after servers were killed", served, 0, Instant::now(), BOUND);
+    ended("TERM, after servers were killed", served, 0, Instant::now());
 }
 
 #[test]
@@ -390,27 +407,29 @@ fn a_server_that_closes_its_output_ends_its_session_and_no_other() {
     assert_eq!(clients[1].post(&initialize(2)), 202);
     assert_eq!(clients[0].post(&initialize(1)), 202);
     assert!(clients[0].message("\"id\":1,").contains("\"error\""));
-    clients[0].wait_for_end(BOUND + SLACK);
+    clients[0].wait_for_end(LATE);
     assert!(!clients[1].ended());
     served.process.signal("TERM");
-    ended("TERM, after a server closed its output", served, 0, Instant::now(), BOUND);
+    ended("TERM, after a server closed its output", served, 0, Instant::now());
 }
 
 #[test]
 fn a_server_that_closes_its_input_leaves_no_request_unanswered() {
-    let served =
-        Served::script(&[], "read -r line; : >$HERE/read-$$; sleep 0.5; exec <&-; while :; do sleep 1000; done");
+    let script = "read -r line; : >$HERE/read-$$; until [ -e $HERE/go ]; do sleep 0.02; done; exec <&-; \
+                  while :; do sleep 1000; done";
+    let served = Served::script(&[], script);
     let client = Client::open(&served.address());
     assert_eq!(client.post(&initialize(1)), 202);
     served.wait_for_notes(1, "read");
     // More than a pipe takes: it waits when the input is closed.
     assert_eq!(client.post(&request(2, "tools/list", &format!("[\"{}\"]", "x".repeat(200_000)))), 202);
+    fs::write(served.folder().join("go"), "").unwrap();
     for id in [1, 2] {
         assert!(client.message(&format!("\"id\":{id},")).contains("\"error\""));
     }
-    client.wait_for_end(BOUND + SLACK);
+    client.wait_for_end(LATE);
     served.process.signal("TERM");
-    ended("TERM, after a server closed its input", served, 0, Instant::now(), BOUND);
+    ended("TERM, after a server closed its input", served, 0, Instant::now());
 }
 
 #[test]
@@ -449,7 +468,7 @@ fn orphans_are_reaped_and_no_exit_status_is_stolen() {
         wait_until(&format!("no zombies, {name}"), SOON, || descendants(pid).into_iter().all(alive));
         let start = Instant::now();
         Served::signal(pid, "TERM");
-        ended(&format!("TERM, {name}, with orphans"), served, 0, start, BOUND);
+        ended(&format!("TERM, {name}, with orphans"), served, 0, start);
     }
 }
 
@@ -461,9 +480,12 @@ fn every_signal_stops_us_as_pid_1() {
     let rude = &["sh", "-c", RUDEST][..];
     let rows = ["TERM", "INT", "HUP"].map(|signal| [(signal, polite, "polite", 0), (signal, rude, "rude", 2)]);
     each(rows.as_flattened(), |(signal, command, name, ready)| {
-        let served = Served::start_behind(&words, &[], command);
-        let pid = served.inner();
-        stops(&format!("{signal}, as PID 1, a {name} server"), served, pid, signal, *ready, BOUND);
+        let name = format!("{signal}, as PID 1, a {name} server");
+        in_time(&name, BOUND + SLACK, || {
+            let served = Served::start_behind(&words, &[], command);
+            let pid = served.inner();
+            stops(&name, served, pid, signal, *ready)
+        });
     });
     let served = Served::start_behind(&words, &["--stop-timeout", "60"], rude);
     let _client = Client::open(&served.address());
@@ -473,7 +495,7 @@ fn every_signal_stops_us_as_pid_1() {
     wait_until("it listens no more", SOON, || Client::try_open(&served.address()).is_err());
     let start = Instant::now();
     Served::signal(pid, "TERM");
-    ended("TERM, as PID 1, then TERM", served, 143, start, AT_ONCE);
+    ended("TERM, as PID 1, then TERM", served, 143, start);
 }
 
 #[test]
@@ -496,21 +518,24 @@ fn what_cannot_start_is_said_at_once_in_one_line() {
         (2, &["--port", "x", "--", "cat"], "--port"),
         (2, &[], "mcp-proxy"),
     ] {
-        let start = Instant::now();
-        let mut process = Process::start(proxy().args(args));
-        let got = process.wait(SOON);
-        wait_until("a line", SOON, || process.stderr().ends_with('\n'));
-        assert_eq!(got.code(), Some(status), "{args:?}\n{}", process.report());
-        assert!(process.stderr().contains(culprit), "{args:?}\n{}", process.report());
-        assert_eq!(process.stderr().lines().count(), 1, "{args:?}\n{}", process.report());
-        assert!(start.elapsed() < AT_ONCE + SLACK, "{args:?}: took {:?}", start.elapsed());
+        in_time(&format!("{args:?}"), AT_ONCE + SLACK, || {
+            let start = Instant::now();
+            let mut process = Process::start(proxy().args(args));
+            let got = process.wait(SOON);
+            let took = start.elapsed();
+            wait_until("a line", SOON, || process.stderr().ends_with('\n'));
+            assert_eq!(got.code(), Some(status), "{args:?}\n{}", process.report());
+            assert!(process.stderr().contains(culprit), "{args:?}\n{}", process.report());
+            assert_eq!(process.stderr().lines().count(), 1, "{args:?}\n{}", process.report());
+            took
+        });
     }
 }
 
 #[test]
 fn the_demo_server_answers_a_session_to_its_end() {
     let demo = demo();
-    let served = Served::start(&[], &[&demo, "--demo"]);
+    let served = Served::start(&["--stop-timeout", "60"], &[&demo, "--demo"]);
     let client = Client::open(&served.address());
     assert_eq!(client.post(&initialize(1)), 202);
     assert!(client.message("\"id\":1,").contains("\"result\""));
@@ -519,7 +544,7 @@ fn the_demo_server_answers_a_session_to_its_end() {
     assert!(client.message("\"id\":2,").contains("\"tools\""));
     let start = Instant::now();
     served.process.signal("TERM");
-    ended("TERM, a demo session", served, 0, start, AT_ONCE);
+    ended("TERM, a demo session", served, 0, start);
     assert!(
         client.ended() || {
             client.wait_for_end(SOON);
