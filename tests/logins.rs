@@ -13,7 +13,7 @@ use support::client::{INITIALIZED, initialize, request};
 use support::http::Http;
 use support::remote::{self, Connection, Remote, Request};
 use support::streamable::{self, respond};
-use support::{Folder, Process, SOON, proxy, wait_until};
+use support::{Folder, Process, SOON, in_time, proxy, wait_until};
 
 const NEWEST: &str = "2025-11-25";
 const TOKEN_URL: &str = "/token";
@@ -279,7 +279,8 @@ fn a_session_that_goes_while_it_asks_for_a_token_takes_no_other_with_it() {
         first.cut();
         let answer = second.answer();
         assert!(answer.body.contains("\"result\""), "{path}: {answer:?}");
-        assert!(start.elapsed() < Duration::from_secs(5), "{path}: {:?}", start.elapsed());
+        // The first would wait for 15 s, and the others with it.
+        assert!(start.elapsed() < Duration::from_secs(12), "{path}: {:?}", start.elapsed());
     }
 }
 
@@ -299,19 +300,26 @@ fn gives_one_token() -> Remote {
 
 #[test]
 fn a_token_that_does_not_come_holds_no_end() {
-    let far = gives_one_token();
-    let mut client = Process::start(proxy().args(client_options(&far)).arg(far.url("/mcp")));
-    client.write(format!("{}\n", initialize(1)).as_bytes());
-    let _ = client.lines(1);
-    client.write(format!("{}\n", request(2, "x", "{}")).as_bytes());
-    wait_until("a token is asked for", SOON, || token_requests(&far) == 2);
-    let start = Instant::now();
-    client.close_stdin();
-    assert_eq!(client.finish(SOON).code(), Some(0));
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
-    let lines = String::from_utf8(client.stdout()).unwrap();
-    assert!(lines.lines().nth(1).is_some_and(|line| line.contains("\"error\"")), "{lines}");
+    in_time("the end of connect", Duration::from_millis(1500), || {
+        let far = gives_one_token();
+        let mut client = Process::start(proxy().args(client_options(&far)).arg(far.url("/mcp")));
+        client.write(format!("{}\n", initialize(1)).as_bytes());
+        let _ = client.lines(1);
+        client.write(format!("{}\n", request(2, "x", "{}")).as_bytes());
+        wait_until("a token is asked for", SOON, || token_requests(&far) == 2);
+        let start = Instant::now();
+        client.close_stdin();
+        assert_eq!(client.finish(SOON).code(), Some(0));
+        let took = start.elapsed();
+        let lines = String::from_utf8(client.stdout()).unwrap();
+        assert!(lines.lines().nth(1).is_some_and(|line| line.contains("\"error\"")), "{lines}");
+        took
+    });
+    in_time("the end of a session and of serve", Duration::from_millis(1500), a_session_ends_that_asks_for_a_token);
+}
 
+/// How long that and the end of the proxy take.
+fn a_session_ends_that_asks_for_a_token() -> Duration {
     let far = gives_one_token();
     let mut front = Process::start(proxy().args(["--port", "0"]).args(client_options(&far)).arg(far.url("/mcp")));
     let mut http = Http::connect(&front.address());
@@ -329,5 +337,5 @@ fn a_token_that_does_not_come_holds_no_end() {
     wait_until("the end of its threads", SOON, || threads() < before);
     front.signal("TERM");
     assert_eq!(front.finish(SOON).code(), Some(0));
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    start.elapsed()
 }

@@ -5,13 +5,12 @@
 mod support;
 
 use serde_json::Value;
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::modern::{CANCELLED, answer, behave, error, method, modern};
 use support::remote::{Connection, Remote, Request};
 use support::streamable::{Client, EVENTS, behave as behave_legacy, json, message, respond};
-use support::{Process, SOON, proxy, wait_until};
+use support::{Process, SOON, free_address, in_time, proxy, wait_until};
 
 fn connect(remote: &Remote, path: &str) -> Client {
     Client(Process::start(proxy().arg("--debug").arg(remote.url(path))))
@@ -132,29 +131,36 @@ fn a_cancellation_closes_the_connection_and_is_not_sent() {
 #[test]
 fn a_listen_stays_open_and_holds_nobody_at_the_end() {
     let remote = Remote::start(behave);
-    let mut client = connect(&remote, "/mcp");
-    client.send(&modern(1, "subscriptions/listen", r#","notifications":{"toolsListChanged":true}"#));
-    assert_eq!(client.line(1)["method"], "notifications/subscriptions/acknowledged");
-    assert_eq!(client.line(2)["method"], "notifications/tools/list_changed");
-    client.send(&modern(2, "ping", ""));
-    assert_eq!(client.line(3)["id"], 2);
-    let begun = Instant::now();
-    assert_eq!(client.end(), 4);
-    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
-    let end = client.line(4);
-    assert_eq!((&end["id"], &end["result"]["resultType"]), (&1.into(), &"complete".into()), "it ends well: {end}");
-    assert_eq!(end["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1, "{end}");
+    in_time("the end", Duration::from_millis(900), || {
+        let mut client = connect(&remote, "/mcp");
+        client.send(&modern(1, "subscriptions/listen", r#","notifications":{"toolsListChanged":true}"#));
+        assert_eq!(client.line(1)["method"], "notifications/subscriptions/acknowledged");
+        assert_eq!(client.line(2)["method"], "notifications/tools/list_changed");
+        client.send(&modern(2, "ping", ""));
+        assert_eq!(client.line(3)["id"], 2);
+        let begun = Instant::now();
+        assert_eq!(client.end(), 4);
+        let took = begun.elapsed();
+        let end = client.line(4);
+        assert_eq!((&end["id"], &end["result"]["resultType"]), (&1.into(), &"complete".into()), "it ends well: {end}");
+        assert_eq!(end["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1, "{end}");
+        took
+    });
 }
 
 #[test]
 fn what_is_open_at_the_end_gets_its_second() {
-    let remote = Remote::start(behave);
-    let mut client = connect(&remote, "/mcp");
-    client.send(&modern(1, "hang", ""));
-    let _ = remote.wait_for_posts(1);
-    let begun = Instant::now();
-    assert_eq!(client.end(), 1);
-    assert!((Duration::from_millis(900)..Duration::from_millis(1500)).contains(&begun.elapsed()), "{begun:?}");
+    in_time("the end", Duration::from_millis(1500), || {
+        let remote = Remote::start(behave);
+        let mut client = connect(&remote, "/mcp");
+        client.send(&modern(1, "hang", ""));
+        let _ = remote.wait_for_posts(1);
+        let begun = Instant::now();
+        assert_eq!(client.end(), 1);
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(900), "{took:?}");
+        took
+    });
 }
 
 #[test]
@@ -234,7 +240,7 @@ fn a_call_that_lacks_headers_is_sent_again_once_they_are_known() {
 
 #[test]
 fn a_modern_request_needs_no_connection() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = free_address();
     let mut client = Client(Process::start(proxy().arg("--debug").arg(format!("http://{address}/mcp"))));
     client.send(&modern(1, "ping", ""));
     assert!(client.error(1).contains("connection refused"), "{}", client.error(1));
