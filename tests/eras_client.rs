@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use support::modern::{CANCELLED, answer, behave as behave_modern, error, method, modern};
 use support::remote::{ACCEPTED, Connection, Remote, Request};
 use support::streamable::{Client, EVENTS, INITIALIZED, TAKEN, json, message, respond};
-use support::{Process, SOON, proxy, wait_until};
+use support::{Process, SOON, in_time, proxy, wait_until};
 
 const BEGIN: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"old","version":"1"}}}"#;
 
@@ -230,9 +230,9 @@ fn a_modern_first_message_other_than_discover_is_just_sent() {
     client.send(&modern(1, "tools/call", r#","name":"x""#));
     assert_eq!(client.line(1)["result"]["content"][0]["text"], "hi", "{}", client.0.report());
     assert_eq!(client.end(), 1);
+    let _ = remote.wait_for_ends(1);
     let seen = methods(&remote);
     assert_eq!(seen[..2], ["tools/call", "initialize"], "{seen:?}");
-    assert_eq!(seen.last().unwrap(), "DELETE /mcp");
 }
 
 #[test]
@@ -245,6 +245,7 @@ fn the_same_era_on_both_sides_costs_nothing() {
     client.send(&ask(1, "tools/call"));
     let _ = client.line(2);
     client.end();
+    let _ = remote.wait_for_ends(1);
     let mut seen = methods(&remote);
     seen.retain(|line| line != "GET /mcp");
     assert_eq!(seen, ["initialize", "notifications/initialized", "tools/call", "DELETE /mcp"]);
@@ -277,6 +278,7 @@ fn what_was_found_is_remembered() {
         assert_eq!(link.answer(1)["result"]["content"][0]["text"], "hi");
         link.end();
     }
+    let _ = remote.wait_for_ends(2);
     let seen = methods(&remote);
     let count = |name: &str| seen.iter().filter(|method| *method == name).count();
     assert_eq!((count("tools/call"), count("initialize"), count("DELETE /mcp")), (3, 2, 2), "{seen:?}");
@@ -550,7 +552,7 @@ fn flood(request: &Request, connection: &mut Connection<'_>, reached: &AtomicUsi
 
 #[test]
 fn a_client_that_does_not_read_holds_up_the_server_behind_the_bridge() {
-    for reads_on in [true, false] {
+    let ends_after = |reads_on: bool| {
         let (reached, sent) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (told, counted) = (reached.clone(), sent.clone());
         let remote = Remote::start(move |request, connection| flood(request, connection, &told, &counted));
@@ -568,7 +570,7 @@ fn a_client_that_does_not_read_holds_up_the_server_behind_the_bridge() {
             if now != last.0 {
                 last = (now, Instant::now());
             }
-            now == FLOOD || now > 0 && last.1.elapsed() > Duration::from_millis(700)
+            now == FLOOD || now > 0 && last.1.elapsed() > Duration::from_secs(1)
         });
         let kept = sent.load(Ordering::SeqCst);
         assert!(kept < FLOOD / 2, "{kept} messages were taken, and none delivered");
@@ -581,11 +583,15 @@ fn a_client_that_does_not_read_holds_up_the_server_behind_the_bridge() {
             }
             drop(stdin);
             assert!(client.0.wait().unwrap().success());
-        } else {
-            drop(stdin);
-            wait_until("the end", Duration::from_millis(2200), || client.0.try_wait().unwrap().is_some());
+            return Duration::ZERO;
         }
-    }
+        let start = Instant::now();
+        drop(stdin);
+        wait_until("the end", SOON, || client.0.try_wait().unwrap().is_some());
+        start.elapsed()
+    };
+    ends_after(true);
+    in_time("the end", Duration::from_millis(1500 + 700), || ends_after(false));
 }
 
 /// A legacy server with sessions `s1`, `s2`, … whose tool `ask` asks its user.
@@ -645,8 +651,7 @@ fn a_client_that_declares_more_than_the_server_was_told_gets_another_session_onc
     let calls = remote.requests().into_iter().filter(|r| method(r) == "tools/call");
     let sessions: Vec<_> = calls.map(|r| r.header("mcp-session-id").to_owned()).collect();
     assert_eq!(sessions, ["s1", "s2", "s3", "s3", "s3", "s3"]);
-    let is_end = |r: &Request, id: &str| r.line.starts_with("DELETE ") && r.header("mcp-session-id") == id;
-    for id in ["s1", "s2", "s3"] {
-        assert!(remote.requests().iter().any(|r| is_end(r, id)), "the session {id} is ended");
-    }
+    let mut ended: Vec<_> = remote.wait_for_ends(3).iter().map(|r| r.header("mcp-session-id").to_owned()).collect();
+    ended.sort_unstable();
+    assert_eq!(ended, ["s1", "s2", "s3"], "each is ended");
 }
