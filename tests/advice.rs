@@ -4,10 +4,9 @@
 
 mod support;
 
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use support::remote::{ACCEPTED, Remote, behave};
-use support::{Process, SOON, proxy};
+use support::{Process, SOON, free_address, proxy};
 
 fn connect(url: &str, options: &[&str], environment: &[(&str, &str)]) -> Process {
     let mut process = Process::start(proxy().args(options).arg(url).envs(environment.iter().copied()));
@@ -45,7 +44,7 @@ fn headers_that_a_redirect_leaves_behind_are_told() {
 
 #[test]
 fn a_proxy_that_is_not_there_is_named() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = free_address();
     for (variable, url) in [("http_proxy", "http://h.invalid/sse"), ("https_proxy", "https://h.invalid/sse")] {
         let process = connect(url, &[], &[(variable, &format!("http://me:geheim@{closed}"))]);
         let expected = format!(
@@ -66,12 +65,12 @@ fn a_session_that_is_not_begun_again_is_explained() {
             behave(request, connection);
         }
     });
-    let mut process = connect(&remote.url("/sse"), &["--timeout", "1"], &[]);
+    let mut process = connect(&remote.url("/sse"), &["--timeout", "3"], &[]);
     assert!(String::from_utf8_lossy(&process.lines(1)[0]).contains("result"));
     remote.break_streams();
     process.wait_for_stderr("the connection is lost");
     process.write(b"{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"tools/list\"}\n");
-    let expected = format!("not answered: '{}' did not begin the session again within 1 s", remote.url("/sse"));
+    let expected = format!("not answered: '{}' did not begin the session again within 3 s", remote.url("/sse"));
     let line = String::from_utf8_lossy(&process.lines(2)[1]).into_owned();
     assert!(line.contains(&expected), "{line}");
 }

@@ -11,7 +11,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use support::remote::{ACCEPTED, Connection, Remote, Request, answer, behave};
-use support::{Process, SOON, command, proxy};
+use support::{Process, SOON, command, free_address, proxy};
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#;
 const OPTIONS: [&str; 5] = ["--debug", "--api-access-token", "geheim", "-H", "X-Key: geheim"];
@@ -192,7 +192,7 @@ fn what_is_near_goes_directly() {
 
 #[test]
 fn a_proxy_that_does_not_help_is_named() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let closed = free_address().to_string();
     let refuses = Remote::start(|_, connection| connection.write("HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n"));
     let refusing = format!("http://me:geheim@{}", refuses.address());
     for (url, value, expected) in [

@@ -13,7 +13,7 @@ use support::http::Http;
 use support::puppet::{Puppet, Stage};
 use support::remote::{Connection, Remote, Request};
 use support::streamable::{self, respond};
-use support::{Folder, Process, SOON, program, proxy, wait_until};
+use support::{Folder, Process, SOON, free_address, program, proxy, wait_until};
 
 const NEWEST: &str = "2025-11-25";
 
@@ -110,7 +110,7 @@ fn everything_crosses_over_http_with_sse() {
 
 #[test]
 fn a_far_server_that_is_down_stops_nobody() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = free_address();
     let folder = Folder::new();
     let near = json!({"command": program(), "args": ["--demo"]});
     let far = json!({"url": format!("http://{free}/mcp")});

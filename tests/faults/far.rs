@@ -14,7 +14,7 @@ use super::run::{
 use super::soak::watch;
 use crate::support::namespace::behind;
 use crate::support::served::Served;
-use crate::support::{Process, descendants, kill, proxy, wait_until};
+use crate::support::{Process, descendants, free_address, kill, proxy, wait_until};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 /// The remote server, which can be killed and begun again at the same port.
 struct Remote {
-    options: Vec<&'static str>,
+    options: Vec<String>,
     served: Mutex<Option<Served>>,
     /// What the servers of those that were killed did.
     effects: Mutex<String>,
@@ -32,10 +32,20 @@ struct Remote {
 
 impl Remote {
     fn start(options: &[&'static str]) -> Self {
-        let options = [&["--session-idle", "1"], options].concat();
+        let address = free_address().to_string();
+        let port = address.rsplit(':').next().expect("it has a port");
+        let options = [&["--session-idle", "1", "--port", port], options].concat();
+        let options = options.into_iter().map(str::to_owned).collect();
+        let remote = Self { options, served: Mutex::default(), effects: Mutex::default(), address };
+        remote.begin();
+        remote
+    }
+
+    fn begin(&self) {
+        let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
         let served = Served::start(&options, &server());
-        let address = served.address();
-        Self { options, served: Mutex::new(Some(served)), effects: Mutex::default(), address }
+        assert_eq!(served.address(), self.address);
+        *self.served.lock().unwrap() = Some(served);
     }
 
     fn pid(&self) -> u32 {
@@ -45,10 +55,7 @@ impl Remote {
     /// Kills it with its servers, and begins another.
     fn restart(&self) {
         self.kill();
-        let port = self.address.rsplit(':').next().expect("it has a port");
-        let served = Served::start(&[&self.options[..], &["--port", port]].concat(), &server());
-        assert_eq!(served.address(), self.address);
-        *self.served.lock().unwrap() = Some(served);
+        self.begin();
     }
 
     fn kill(&self) {

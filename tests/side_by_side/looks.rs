@@ -3,7 +3,7 @@
 use super::support::client::{self, Client, INITIALIZED, request};
 use super::support::http::Http;
 use super::support::remote::{self, Remote};
-use super::support::{self, Folder, Process, SOON, command, descendants, program, wait_until};
+use super::support::{self, Folder, Process, SOON, command, descendants, free_address, program, wait_until};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::net::{TcpListener, TcpStream};
@@ -94,7 +94,7 @@ impl Started {
     /// Starts `binary` with `text` as its words; words like `NAME=value` before the others are its environment.
     pub fn start(binary: &Path, text: &str, stage: &Stage) -> Self {
         let (folder, hears) = (folder(), Remote::start(hear));
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let free = free_address().port();
         let in_folder = |name: &str| folder.path().join(name).display().to_string();
         let text = text
             .replace("DEMO", &format!("{} --demo", program().display()))
