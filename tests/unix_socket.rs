@@ -140,7 +140,7 @@ fn sessions_and_streams_work_over_a_unix_socket() {
 fn a_slow_client_is_cut_off() {
     let folder = Folder::new();
     let socket = folder.path().join("mcp.sock");
-    let _process = started(&socket, &["--head-timeout", "0.2", "--body-timeout", "0.2", "--idle-timeout", "0.2"]);
+    let _process = started(&socket, &["--head-timeout", "1", "--body-timeout", "1", "--idle-timeout", "1"]);
     for (begun, wanted) in [
         ("GET /sta", "HTTP/1.1 408 "),
         ("POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{", "HTTP/1.1 408 "),
