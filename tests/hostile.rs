@@ -1,5 +1,5 @@
 //! A thousand hostile connections at once, of every kind, while a client with a session and clients that come new are
-//! served as if there were none.
+//! served as if they were made to somebody else.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 #![allow(clippy::print_stderr, reason = "the figures")]
@@ -10,10 +10,10 @@ mod attack;
 mod good;
 mod support;
 
-use attack::Attack;
+use attack::{Attack, Somebody};
 use good::{call, visit};
 use mcp_proxy::system::raise_descriptor_limit;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,8 +24,10 @@ use support::{Process, SOON, program, proxy, wait_until};
 const HOSTILE: usize = 1000;
 /// One test after the other: each would be the noise of the other's times.
 static TURN: Mutex<()> = Mutex::new(());
-/// Within this time a client that comes new has done all its work.
+/// Within this time a client that comes new has done all its work, or within four times what it takes without an attack.
 const VISIT: Duration = Duration::from_secs(5);
+/// So many of them show something.
+const VISITORS: usize = 6;
 /// By so much the memory of the proxy may grow in all.
 const GROWTH_KB: u64 = 128 << 10;
 
@@ -51,48 +53,55 @@ impl Drop for End<'_> {
     }
 }
 
-/// Clients that come new, one after the other, while `meanwhile` runs; how many there were, and the longest time.
-fn visited<T>(address: &str, meanwhile: impl FnOnce() -> T) -> (T, usize, Duration) {
-    let stop = AtomicBool::new(false);
+/// Clients that come new, one after the other, while `meanwhile` runs, which sees how many there were so far; how many
+/// there were in all, and the longest time.
+fn visited<T>(address: &str, meanwhile: impl FnOnce(&AtomicUsize) -> T) -> (T, usize, Duration) {
+    let (stop, count) = (AtomicBool::new(false), AtomicUsize::new(0));
     let end = End(&stop);
     thread::scope(|scope| {
         let visitors = scope.spawn(|| {
-            let (mut count, mut longest) = (0, Duration::ZERO);
+            let mut longest = Duration::ZERO;
             while !stop.load(Relaxed) {
                 longest = longest.max(visit(address));
-                count += 1;
+                count.fetch_add(1, Relaxed);
                 thread::sleep(Duration::from_millis(100)); // they come now and then
             }
-            (count, longest)
+            longest
         });
         let end = end;
-        let done = meanwhile();
+        let done = meanwhile(&count);
         drop(end); // and so does a panic, that the scope may end
-        let (count, longest) = visitors.join().unwrap();
-        (done, count, longest)
+        let longest = visitors.join().unwrap();
+        (done, count.load(Relaxed), longest)
     })
 }
 
 /// Quiet, hostile, quiet; fails at once where something is not answered, and says whether the times are as they must
-/// be.
+/// be. While it is quiet, somebody else is attacked: what an attack costs the machine is not what it does to us.
 fn is_unharmed() -> Result<String, String> {
     let proxy = serve(&[]);
     let address = proxy.address();
     let mut http = Http::connect(&address);
     http.begin("2025-06-18");
-    let ((before, ..), at_rest) = (visited(&address, || call(&mut http)), memory(&proxy, "VmRSS:"));
+    let quiet = |http: &mut Http| {
+        let somebody = Somebody::start();
+        let _attack = Attack::start(&somebody.address, HOSTILE);
+        visited(&address, |_| call(http))
+    };
+    let ((before, _, usual), at_rest) = (quiet(&mut http), memory(&proxy, "VmRSS:"));
     let attack = Attack::start(&address, HOSTILE);
-    let (hostile, visitors, longest) = visited(&address, || call(&mut http));
+    let (hostile, visitors, longest) = visited(&address, |_| call(&mut http));
     let (connected, cut_off, open) = (attack.connected(), attack.cut_off(), attack.open());
     drop(attack);
     let most = memory(&proxy, "VmHWM:");
-    let (after, ..) = visited(&address, || call(&mut http));
+    let (after, ..) = quiet(&mut http);
     let figures = format!(
-        "quiet: {before}; hostile: {hostile}; quiet again: {after}; {visitors} new clients, at most {longest:?} each; \
-         {connected} hostile connections, {open} open at the end, {cut_off} cut off; memory {at_rest} kB, at most {most} kB"
+        "quiet: {before}; hostile: {hostile}; quiet again: {after}; {visitors} new clients, at most {longest:?} each, \
+         {usual:?} while it was quiet; {connected} hostile connections, {open} open at the end, {cut_off} cut off; \
+         memory {at_rest} kB, at most {most} kB"
     );
     assert!(connected >= HOSTILE && cut_off > HOSTILE / 2 && open > HOSTILE / 4, "no attack: {figures}");
-    assert!(visitors > 5 && longest < VISIT, "{figures}");
+    assert!(visitors >= VISITORS && longest < VISIT.max(4 * usual), "{figures}");
     assert!(most - at_rest < GROWTH_KB, "{figures}\n{}", proxy.report());
     let quiet = before.p99.max(after.p99);
     if hostile.p99 <= 3 * quiet { Ok(figures) } else { Err(figures) }
@@ -123,15 +132,15 @@ fn more_hostile_connections_than_places_lock_nobody_out() {
     let attack = Attack::start(&address, HOSTILE);
     let end = Instant::now() + Duration::from_secs(3);
     let mut number = 0;
-    let (calls, visitors, longest) = visited(&address, || {
-        while Instant::now() < end {
+    let (calls, _, longest) = visited(&address, |visitors| {
+        while Instant::now() < end || number <= 10 || visitors.load(Relaxed) < VISITORS {
             number += 1;
             assert_eq!(http.post(&request(number, "ping", "{}")).head.status, 200);
             thread::sleep(Duration::from_millis(20)); // it need not be quick to keep its place
         }
         number
     });
-    assert!(calls > 10 && visitors > 5 && longest < VISIT, "{calls} calls, {visitors} visitors, {longest:?}");
+    assert!(longest < 2 * VISIT, "{calls} calls, at most {longest:?} for a visit");
     assert!(memory(&proxy, "Threads:") < 300 + 300, "{}", memory(&proxy, "Threads:"));
     proxy.wait_for_stderr(
         "no place is left for connections (--max-connections, descriptors, threads); those that wait are closed",

@@ -1,7 +1,8 @@
 //! Clients that mean no good, many at once on one thread: each does its worst, and comes again when it is cut off.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 const ROUND: Duration = Duration::from_secs(1);
 /// In so many parts a round is done, so that they do not all come in the same moment.
 const PARTS: usize = 50;
+/// So many connections somebody else keeps.
+const HELD: usize = 850;
 
 /// What one of them does. `@` stands for the address.
 struct Kind {
@@ -78,6 +81,40 @@ impl Drop for Attack {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// Somebody else who takes connections, answers nothing, and lets those go that have been there for longest: about as many
+/// as we cut off.
+pub struct Somebody {
+    /// Where that is.
+    pub address: String,
+    over: Arc<AtomicBool>,
+}
+
+impl Somebody {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = over.clone();
+        thread::spawn(move || {
+            let mut held = VecDeque::new();
+            for socket in listener.incoming().flatten().take_while(|_| !is_over.load(Relaxed)) {
+                held.push_back(socket);
+                if held.len() > HELD {
+                    held.pop_front();
+                }
+            }
+        });
+        Self { address, over }
+    }
+}
+
+impl Drop for Somebody {
+    fn drop(&mut self) {
+        self.over.store(true, Relaxed);
+        drop(TcpStream::connect(&self.address)); // wakes whoever accepts
     }
 }
 
