@@ -96,7 +96,7 @@ fn a_call_that_waits_for_a_link_gets_the_one_that_is_lost() {
 
 #[test]
 fn a_call_that_waits_for_a_link_gets_the_one_whose_client_does_not_answer() {
-    let (_stage, mut first, _second, [_two, mut three]) = all_taken(&["--input-timeout", "1"]);
+    let (_stage, mut first, _second, [_two, mut three]) = all_taken(&["--input-timeout", "3"]);
     assert!(first.gets("notifications/cancelled").contains("did not answer in time"));
     answer(&mut first, "of-one"); // until then, a question might be about that call
     answer(&mut first, "of-three");

@@ -184,8 +184,9 @@ fn a_question_of_a_legacy_server_comes_as_input_required_and_the_repeat_brings_t
     let stage = Stage::open(&[]);
     let mut http = call(&stage, 1, "asks", ASKED);
     let mut puppet = stage.puppet("\"asks\"");
-    puppet.say(r#"{"jsonrpc":"2.0","id":"who","method":"elicitation/create","params":{"message":"Who?","requestedSchema":{}}}"#);
-    puppet.say(r#"{"jsonrpc":"2.0","id":"where","method":"roots/list"}"#);
+    // Together: what follows much later comes in another answer.
+    let who = r#"{"jsonrpc":"2.0","id":"who","method":"elicitation/create","params":{"message":"Who?","requestedSchema":{}}}"#;
+    puppet.say(&format!("{who}\n{}", r#"{"jsonrpc":"2.0","id":"where","method":"roots/list"}"#));
     let asked = get(&mut http);
     assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
     let questions = asked["result"]["inputRequests"].as_object().unwrap();

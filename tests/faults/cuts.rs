@@ -65,6 +65,18 @@ fn read_until(stream: &mut TcpStream, part: &str) -> String {
     text
 }
 
+/// Reads so many bytes of an answer; all of it where it has fewer, because two events have come in one chunk.
+fn read_some(socket: &mut TcpStream, count: usize) {
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let mut some = Vec::new();
+    while some.len() < count && !some.ends_with(b"\r\n0\r\n\r\n") {
+        let mut rest = vec![0; count - some.len()];
+        let read = socket.read(&mut rest).unwrap();
+        assert!(read > 0, "the answer ended: {}", String::from_utf8_lossy(&some));
+        some.extend_from_slice(&rest[..read]);
+    }
+}
+
 fn sse(address: &str) -> Transport {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(Wire::request(address, "GET", "/sse", &[], "").as_bytes()).unwrap();
@@ -136,9 +148,7 @@ fn cut_one(served: &Served, transport: &mut Transport, ledger: &Ledger) -> Cuts 
         let call = call(ledger, Act::Tell);
         let mut socket = TcpStream::connect(&address).unwrap();
         socket.write_all(transport.request(&address, &call.message(transport.meta)).as_bytes()).unwrap();
-        let mut some = vec![0; cut];
-        socket.set_read_timeout(Some(SOON)).unwrap();
-        socket.read_exact(&mut some).unwrap();
+        read_some(&mut socket, cut);
         drop(socket);
         // A modern client that leaves has cancelled its call, which a server need not see that was not sent it yet.
         if cut > 0 || transport.meta.is_empty() {
