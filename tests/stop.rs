@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 use support::client::{Client, INITIALIZED, initialize, request};
@@ -266,15 +267,25 @@ fn what_was_said_before_the_end_is_heard_and_streams_end_whole() {
     served.wait_for_notes(1, "said");
     // A client that is there, and only does not read, is not one that has gone.
     thread::sleep(Duration::from_millis(2500));
-    served.process.signal("TERM");
+    // They read on at that moment: a second later they would count as gone.
+    let reads = Barrier::new(quick.len() + 2);
+    thread::scope(|scope| {
+        for (name, mut stream) in [("slow", slow)].into_iter().chain(quick.into_iter().map(|stream| ("quick", stream)))
+        {
+            let reads = &reads;
+            scope.spawn(move || {
+                let mut heard = Vec::new();
+                reads.wait();
+                stream.read_to_end(&mut heard).unwrap();
+                let end = String::from_utf8_lossy(&heard[heard.len().saturating_sub(300)..]).into_owned();
+                assert!(end.ends_with("\r\n0\r\n\r\n"), "{name}: {end:?}");
+                assert!(name == "quick" || end.contains("\"id\":1,"), "{name}: {end:?}");
+            });
+        }
+        served.process.signal("TERM");
+        reads.wait();
+    });
     wait_until("its servers have ended", SOON, || served.marked().is_empty());
-    for (name, mut stream) in [("slow", slow)].into_iter().chain(quick.into_iter().map(|stream| ("quick", stream))) {
-        let mut heard = Vec::new();
-        stream.read_to_end(&mut heard).unwrap();
-        let end = String::from_utf8_lossy(&heard[heard.len().saturating_sub(300)..]).into_owned();
-        assert!(end.ends_with("\r\n0\r\n\r\n"), "{name}: {end:?}");
-        assert!(name == "quick" || end.contains("\"id\":1,"), "{name}: {end:?}");
-    }
     ended("TERM, streams that end whole", served, 0, Instant::now());
 }
 
