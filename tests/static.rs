@@ -14,7 +14,6 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
 use support::client::{INITIALIZED, initialize, request};
 use support::namespace::{behind, chroot};
 use support::{Folder, Process, SOON, alive, descendants, kill, wait_until};
@@ -272,8 +271,8 @@ fn stop(mut serve: Process) {
     let is_proxy = |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("mcp-proxy"));
     let proxy = [serve.id()].into_iter().chain(below.clone()).find(is_proxy).expect("the proxy runs");
     kill("TERM", &proxy.to_string());
-    assert_eq!(serve.wait(Duration::from_secs(8)).code(), Some(0), "{}", serve.report());
-    wait_until("nothing is left", Duration::from_secs(1), || !below.iter().any(|pid| alive(*pid)));
+    assert_eq!(serve.wait(SOON).code(), Some(0), "{}", serve.report());
+    wait_until("nothing is left", SOON, || !below.iter().any(|pid| alive(*pid)));
 }
 
 /// What an ELF binary of 64 bits, little endian, wants loaded with it.
