@@ -346,9 +346,15 @@ fn a_session_of_a_server_that_was_replaced_begins_again_over_the_bridge() {
         is_modern.store(1, Ordering::SeqCst);
         client.send(&ask(1, "tools/call"));
         let _ = client.error(2);
-        client.send(&ask(2, "tools/call"));
-        assert_eq!(client.line(3)["result"], value!({ "did": "tools/call" }), "{}", client.0.report());
-        assert_eq!(client.end(), 3, "the second answer to initialize is not the client's");
+        // What is asked before the loss has gone round is lost with it.
+        let is_lost = |client: &mut Client, id: u32| {
+            client.send(&ask(id, "tools/call"));
+            let answer = client.line(id as usize + 1);
+            assert!(answer["error"].is_object() || answer["result"] == value!({ "did": "tools/call" }), "{answer}");
+            answer["error"].is_object()
+        };
+        let id = (2..12).find(|id| !is_lost(&mut client, *id)).unwrap_or_else(|| panic!("{}", client.0.report()));
+        assert_eq!(client.end(), id as usize + 1, "the second answer to initialize is not the client's");
     }
 }
 
