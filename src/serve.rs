@@ -11,6 +11,7 @@
 //! what a socket did not take) by their connection's. Not joined are `signals`, which is stuck in a read of the signal pipe
 //! that nobody closes, and the [`minder`](crate::system::minder) of the `server` threads.
 
+mod by_id;
 mod doors;
 mod gate;
 mod house;

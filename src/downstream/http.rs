@@ -193,14 +193,11 @@ impl Connection {
     fn read_head(&mut self) -> Result<Head, Broken> {
         if self.buffer.left().is_empty() {
             let limit = if self.fresh { self.limits.head_timeout } else { self.limits.idle_timeout };
-            if !self.read(HEAD_PIECE_BYTES, limit)? {
+            if !self.read(HEAD_PIECE_BYTES, limit)? || !self.guard.place().hear(Instant::now()) {
                 return Err(Broken::Gone);
             }
         }
         self.fresh = false;
-        if !self.guard.place().hear(Instant::now()) {
-            return Err(Broken::Gone);
-        }
         if let Some((length, head)) = self.known.as_ref().and_then(|known| known.again(self.buffer.left())) {
             self.buffer.consume(length);
             return Ok(head);

@@ -184,8 +184,11 @@ fn framing(request: &Request<()>, old: bool) -> Result<Framing, Refusal> {
 }
 
 fn digits(text: &[u8]) -> Option<u64> {
-    let number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    std::str::from_utf8(text).ok().filter(|_| number)?.parse().ok()
+    let next = |number: u64, digit: &u8| match digit {
+        b'0'..=b'9' => number.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
+        _ => None,
+    };
+    if text.is_empty() { None } else { text.iter().try_fold(0, next) }
 }
 
 /// Whether a header that is a list of words holds this one, in any case.

@@ -43,6 +43,10 @@ impl Lines {
     pub fn feed(&mut self, mut bytes: &[u8], mut line: impl FnMut(Line)) {
         while !bytes.is_empty() {
             let (part, ended) = cut(&mut bytes, b'\n');
+            if ended && self.length == 0 && part.len() <= self.limit_bytes {
+                whole(part).map(&mut line); // as most lines come
+                continue;
+            }
             self.hold(part);
             if ended {
                 self.finish().map(&mut line);
@@ -77,6 +81,12 @@ impl Lines {
             append(&mut self.held, part, most);
         }
     }
+}
+
+/// A line that came in one piece.
+fn whole(part: &[u8]) -> Option<Line> {
+    let line = part.strip_suffix(b"\r").unwrap_or(part);
+    (!line.trim_ascii().is_empty()).then(|| Line::Complete(line.to_vec()))
 }
 
 /// Takes what stands before the first `end` from `bytes`, and that end with it; says whether there was one.

@@ -12,6 +12,7 @@ use super::noted::{Noted, Param};
 use super::sole::{Ambiguous, folds_to};
 use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,27 +29,66 @@ pub const METHOD_NOT_FOUND: i32 = -32601;
 pub const INVALID_PARAMS: i32 = -32602;
 
 /// A request's id with its JSON spelling: `1`, `"1"` and `1.0` are different.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Id(Arc<str>);
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Id(Spelling);
+
+/// The same text is always spelt in the same way here.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Spelling {
+    /// Nearly all: no memory has to be found for them.
+    Short {
+        length: u8,
+        bytes: [u8; SHORT],
+    },
+    Long(Arc<str>),
+}
+
+/// As many bytes as there is room for beside a length.
+const SHORT: usize = 22;
+
+impl From<&str> for Spelling {
+    fn from(text: &str) -> Self {
+        match u8::try_from(text.len()) {
+            Ok(length) if text.len() <= SHORT => {
+                let mut bytes = [0; SHORT];
+                bytes[..text.len()].copy_from_slice(text.as_bytes());
+                Self::Short { length, bytes }
+            }
+            _ => Self::Long(text.into()),
+        }
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Id").field(&self.as_json()).finish()
+    }
+}
 
 impl Id {
     /// The id that JSON text spells; `None` where it is neither a string nor a number.
     #[must_use]
     pub fn from_json(text: &str) -> Option<Self> {
         let is_one = matches!(text.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9'));
-        (is_one && serde_json::from_str::<&RawValue>(text).is_ok()).then(|| Self(text.into()))
+        (is_one && serde_json::from_str::<&RawValue>(text).is_ok()).then(|| Self(Spelling::from(text)))
     }
 
     /// A whole number as an id.
     #[must_use]
     pub fn number(number: u64) -> Self {
-        Self(number.to_string().into())
+        Self(Spelling::from(number.to_string().as_str()))
     }
 
     /// The JSON text of the id.
     #[must_use]
     pub fn as_json(&self) -> &str {
-        &self.0
+        match &self.0 {
+            // They were a text.
+            Spelling::Short { length, bytes } => {
+                std::str::from_utf8(&bytes[..usize::from(*length)]).unwrap_or_default()
+            }
+            Spelling::Long(text) => text,
+        }
     }
 
     /// Whether a peer that parsed one and wrote it again may have written the other: the same string with
@@ -59,20 +99,42 @@ impl Id {
         if self == other {
             return true;
         }
-        match (self.0.starts_with('"'), other.0.starts_with('"')) {
+        match (self.as_json().starts_with('"'), other.as_json().starts_with('"')) {
             (true, true) => {
-                let text = |id: &Id| serde_json::from_str::<String>(&id.0).ok();
+                let text = |id: &Id| serde_json::from_str::<String>(id.as_json()).ok();
                 text(self).is_some_and(|t| Some(t) == text(other))
             }
             (false, false) => {
-                let integer = |id: &Id| &*id.0 != "-0" && id.0.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+                let is_whole = |text: &str| text != "-0" && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+                let integer = |id: &Id| is_whole(id.as_json());
                 // What is too large for a number became infinite, which nobody can write.
-                let number = |id: &Id| id.0.parse::<f64>().ok().filter(|n| n.is_finite());
+                let number = |id: &Id| id.as_json().parse::<f64>().ok().filter(|n| n.is_finite());
                 !(integer(self) && integer(other)) && number(self).is_some_and(|n| Some(n) == number(other))
             }
             _ => false,
         }
     }
+}
+
+/// The name of a method.
+pub type Method = Cow<'static, str>;
+
+/// Those that nearly all requests have, for which no memory has to be found.
+fn method_named(name: &str) -> Method {
+    macro_rules! known {
+        ($($known:literal)*) => {
+            match name {
+                $($known => Cow::Borrowed($known),)*
+                _ => Cow::Owned(name.to_owned()),
+            }
+        };
+    }
+    known!(
+        "tools/call" "tools/list" "prompts/get" "prompts/list" "resources/read" "resources/list" "ping" "initialize"
+        "completion/complete" "logging/setLevel" "sampling/createMessage" "elicitation/create" "roots/list"
+        "notifications/progress" "notifications/message" "notifications/cancelled" "notifications/initialized"
+        "server/discover" "subscriptions/listen"
+    )
 }
 
 /// What a message is.
@@ -83,12 +145,12 @@ pub enum Kind {
         /// The id that the answer will carry.
         id: Id,
         /// The method, unescaped.
-        method: Box<str>,
+        method: Method,
     },
     /// Wants no answer.
     Notification {
         /// The method, unescaped.
-        method: Box<str>,
+        method: Method,
     },
     /// The answer to a request.
     Response {
@@ -205,7 +267,7 @@ impl Message {
         let at = head.len()..head.len() + params.len();
         Self {
             text: format!("{head}{params}}}"),
-            kind: Kind::Request { id: id.clone(), method: method.into() },
+            kind: Kind::Request { id: id.clone(), method: method_named(method) },
             is_error: false,
             id: Some(before.len()..before.len() + shown.len()),
             params: Some(at),
@@ -223,7 +285,7 @@ impl Message {
         let at = head.len()..head.len() + params.len();
         Self {
             text: format!("{head}{params}}}"),
-            kind: Kind::Notification { method: method.into() },
+            kind: Kind::Notification { method: method_named(method) },
             is_error: false,
             id: None,
             params: Some(at),
@@ -372,6 +434,7 @@ impl Message {
         let path: &[&str] = match &self.kind {
             Kind::Notification { method } if &**method == "notifications/progress" => &["progressToken"],
             // Most requests have none: a look at the text is much quicker than one at its structure.
+            Kind::Request { .. } if !may_have_meta(params) => return None,
             Kind::Request { .. } if params.contains("progressToken") => &["_meta", "progressToken"],
             Kind::Request { .. } if params.contains('\\') => &["_meta", "progressToken"],
             _ => return None,
@@ -458,9 +521,7 @@ fn trim(bytes: &mut Vec<u8>) {
 /// Makes a message one line. Only for what was found to be JSON: there, a line break stands between two tokens,
 /// because a string has none. Places in the text stay what they were.
 fn flat(text: String) -> String {
-    // Numbers, and no early end: so the compiler looks at many bytes at once.
-    let breaks = |found: u8, byte: &u8| found | u8::from(*byte == b'\n') | u8::from(*byte == b'\r');
-    if text.as_bytes().chunks(256).all(|piece| piece.iter().fold(0, breaks) == 0) {
+    if !holds(&text, *b"\n\r") {
         return text;
     }
     let mut bytes = text.into_bytes();
@@ -468,6 +529,19 @@ fn flat(text: String) -> String {
         *byte = b' ';
     }
     String::from_utf8(bytes).expect("one character of ASCII for another")
+}
+
+/// Whether one of two bytes of ASCII stands in the text.
+fn holds(text: &str, [one, other]: [u8; 2]) -> bool {
+    // Numbers, and no early end: so the compiler looks at many bytes at once.
+    let either = |found: u8, byte: &u8| found | u8::from(*byte == one) | u8::from(*byte == other);
+    text.as_bytes().chunks(256).any(|piece| piece.iter().fold(0, either) != 0)
+}
+
+/// Whether `_meta` may be among these params; spelt with escapes if need be.
+#[must_use]
+pub fn may_have_meta(params: &str) -> bool {
+    holds(params, *b"_\\")
 }
 
 fn not_utf8() -> Invalid {
@@ -491,7 +565,7 @@ fn explain(text: &str) -> Invalid {
 
 /// An id is a string or a number; MCP forbids `null` (`basic/index`, Requests).
 fn request_id(text: &str) -> Option<Id> {
-    matches!(text.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')).then(|| Id(text.into()))
+    matches!(text.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9')).then(|| Id(Spelling::from(text)))
 }
 
 /// Where a part of `text` stands in it.
@@ -636,8 +710,8 @@ fn kind(found: Members<'_>) -> Result<Kind, Invalid> {
         id.map(|id| request_id(id).ok_or_else(|| invalid("its id is neither a string nor a number"))).transpose()?;
     match (found.method, found.result.is_some(), found.error.is_some()) {
         (Some(Text(method)), false, false) => Ok(match id {
-            Some(id) => Kind::Request { id, method: method.into() },
-            None => Kind::Notification { method: method.into() },
+            Some(id) => Kind::Request { id, method: method_named(&method) },
+            None => Kind::Notification { method: method_named(&method) },
         }),
         (Some(_), _, _) => Err(invalid("it has a method and a result")),
         (None, false, false) => Err(invalid("it is no request, no notification and no response")),
@@ -660,7 +734,7 @@ mod tests {
     }
 
     fn id(json: &str) -> Id {
-        Id(json.into())
+        Id(Spelling::from(json))
     }
 
     fn request(id_json: &str) -> Kind {

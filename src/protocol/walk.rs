@@ -19,7 +19,7 @@ pub fn members<'a>(text: &'a str, mut see: impl FnMut(&'a str, &'a str)) -> Opti
         let end = plain_string(bytes, start)?;
         let name = text.get(start..end)?;
         at = blank(bytes, open(bytes, blank(bytes, end + 1), b':')?);
-        let end = value(bytes, at, 0)?;
+        let end = value(bytes, at)?;
         see(name, text.get(at..end)?);
         at = blank(bytes, end);
         match bytes.get(at)? {
@@ -36,47 +36,92 @@ fn open(bytes: &[u8], at: usize, byte: u8) -> Option<usize> {
 }
 
 /// The first place from `at` on that is no white space.
-fn blank(bytes: &[u8], mut at: usize) -> usize {
+#[inline]
+fn blank(bytes: &[u8], at: usize) -> usize {
+    if bytes.get(at).is_some_and(|byte| *byte <= b' ') { behind_blank(bytes, at) } else { at }
+}
+
+fn behind_blank(bytes: &[u8], mut at: usize) -> usize {
     while matches!(bytes.get(at), Some(b' ' | b'\n' | b'\t' | b'\r')) {
         at += 1;
     }
     at
 }
 
+/// Where a value begins, or what stands behind one.
+enum Place {
+    Value(usize),
+    Behind(usize),
+}
+
+/// The objects and arrays that have begun and not ended: how many, and a bit for each, 1 for an object.
+#[derive(Default)]
+struct Nest {
+    depth: usize,
+    objects: u64,
+}
+
 /// The end of the value that begins at `at`.
-fn value(bytes: &[u8], at: usize, depth: usize) -> Option<usize> {
-    match bytes.get(at)? {
-        b'"' => string(bytes, at + 1).map(|end| end + 1),
-        b'{' => list(bytes, at + 1, b'}', depth),
-        b'[' => list(bytes, at + 1, b']', depth),
-        b't' => word(bytes, at, b"true"),
-        b'f' => word(bytes, at, b"false"),
-        b'n' => word(bytes, at, b"null"),
-        b'-' | b'0'..=b'9' => number(bytes, at),
-        _ => None,
+fn value(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let mut nest = Nest::default();
+    loop {
+        let mut place = match bytes.get(at)? {
+            b'"' => Place::Behind(string(bytes, at + 1)? + 1),
+            b'{' | b'[' => nest.begin(bytes, at)?,
+            b't' => Place::Behind(word(bytes, at, b"true")?),
+            b'f' => Place::Behind(word(bytes, at, b"false")?),
+            b'n' => Place::Behind(word(bytes, at, b"null")?),
+            b'-' | b'0'..=b'9' => Place::Behind(number(bytes, at)?),
+            _ => return None,
+        };
+        at = loop {
+            match place {
+                Place::Value(start) => break start,
+                Place::Behind(end) if nest.depth == 0 => return Some(end),
+                Place::Behind(end) => place = nest.go_on(bytes, blank(bytes, end))?,
+            }
+        };
     }
 }
 
-/// The end of an object or an array, of which the first byte was read.
-fn list(bytes: &[u8], at: usize, close: u8, depth: usize) -> Option<usize> {
-    let mut at = blank(bytes, at);
-    if bytes.get(at) == Some(&close) {
-        return Some(at + 1);
-    }
-    if depth == DEEPEST {
-        return None;
-    }
-    loop {
-        if close == b'}' {
-            let end = string(bytes, open(bytes, at, b'"')?)?;
-            at = blank(bytes, open(bytes, blank(bytes, end + 1), b':')?);
+impl Nest {
+    /// An object or an array begins at `at`.
+    fn begin(&mut self, bytes: &[u8], at: usize) -> Option<Place> {
+        let (open, at) = (bytes[at], blank(bytes, at + 1));
+        // In ASCII what closes is the second behind what opens, for both.
+        if *bytes.get(at)? == open + 2 {
+            return Some(Place::Behind(at + 1));
         }
-        at = blank(bytes, value(bytes, at, depth + 1)?);
-        match bytes.get(at)? {
-            b',' => at = blank(bytes, at + 1),
-            byte if *byte == close => return Some(at + 1),
-            _ => return None,
+        if self.depth == DEEPEST {
+            return None;
         }
+        (self.depth, self.objects) = (self.depth + 1, self.objects << 1 | u64::from(open == b'{'));
+        self.next(bytes, at)
+    }
+
+    /// The next member or element begins at `at`.
+    fn next(&self, bytes: &[u8], at: usize) -> Option<Place> {
+        if !self.is_object() {
+            return Some(Place::Value(at));
+        }
+        let end = string(bytes, open(bytes, at, b'"')?)?;
+        Some(Place::Value(blank(bytes, open(bytes, blank(bytes, end + 1), b':')?)))
+    }
+
+    /// A member or an element has ended before `at`.
+    fn go_on(&mut self, bytes: &[u8], at: usize) -> Option<Place> {
+        match *bytes.get(at)? {
+            b',' => self.next(bytes, blank(bytes, at + 1)),
+            close if close == if self.is_object() { b'}' } else { b']' } => {
+                (self.depth, self.objects) = (self.depth - 1, self.objects >> 1);
+                Some(Place::Behind(at + 1))
+            }
+            _ => None,
+        }
+    }
+
+    fn is_object(&self) -> bool {
+        self.objects & 1 == 1
     }
 }
 
@@ -106,9 +151,16 @@ fn number(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 /// The place of the quote that ends a string, of which the first was read.
-fn string(bytes: &[u8], mut at: usize) -> Option<usize> {
+#[inline]
+fn string(bytes: &[u8], at: usize) -> Option<usize> {
+    let at = ordinary(bytes, at);
+    if bytes.get(at) == Some(&b'"') { Some(at) } else { string_with_more(bytes, at) }
+}
+
+/// The same, of one that has more than ordinary bytes from here on, or whose end is among the last bytes.
+#[cold]
+fn string_with_more(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
-        at = ordinary(bytes, at);
         match bytes.get(at)? {
             b'"' => return Some(at),
             b'\\' => match bytes.get(at + 1)? {
@@ -119,6 +171,7 @@ fn string(bytes: &[u8], mut at: usize) -> Option<usize> {
             0..0x20 => return None,
             _ => at += 1,
         }
+        at = ordinary(bytes, at);
     }
 }
 
@@ -135,6 +188,7 @@ fn plain_string(bytes: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// Skips bytes that stand for themselves in a string, eight at a time: all of them, but for the last few of `bytes`.
+#[inline]
 fn ordinary(bytes: &[u8], mut at: usize) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
@@ -142,9 +196,9 @@ fn ordinary(bytes: &[u8], mut at: usize) -> usize {
     let below = |word: u64, most: u8| word.wrapping_sub(ONES * u64::from(most)) & !word & HIGH;
     while let Some(piece) = bytes.get(at..at + 8).and_then(|piece| piece.try_into().ok()) {
         let word = u64::from_le_bytes(piece);
-        let quotes = below(word ^ (ONES * u64::from(b'"')), 1);
-        let escapes = below(word ^ (ONES * u64::from(b'\\')), 1);
-        let found = quotes | escapes | below(word, 0x20);
+        // With one bit turned, a quote is as low as what is below a space, and nothing else is.
+        let quotes_and_controls = below(word ^ (ONES * 2), 0x21);
+        let found = quotes_and_controls | below(word ^ (ONES * u64::from(b'\\')), 1);
         if found != 0 {
             return at + found.trailing_zeros() as usize / 8;
         }

@@ -3,6 +3,7 @@
 //! Always: a server that is not shared has one session at the most; the lock is held for small changes only, and
 //! nothing else is locked under it but the state of one offer.
 
+use super::by_id::ById;
 use super::gate::Gate;
 use super::modern::Modern;
 use super::offer::Offer;
@@ -49,7 +50,7 @@ pub struct State {
     pub stopping: bool,
     pub offers: Vec<Arc<Offer>>,
     /// Every session by its id; `None` while its server is being found.
-    pub sessions: HashMap<String, Option<Arc<Session>>>,
+    pub sessions: ById<Option<Arc<Session>>>,
     /// Every server that has not ended, the spares too.
     pub servers: HashMap<u64, (Arc<Offer>, Arc<Server>)>,
     pub last_activity: Option<SystemTime>,

@@ -44,26 +44,35 @@ struct Asking<'a> {
     house: &'a Arc<House>,
     request: &'a Request<()>,
     close: bool,
+    /// The headers that let a page read the answer.
+    cors: &'a [(HeaderName, HeaderValue)],
+}
+
+/// A head, and what it asks for: the next one is likely to be the same.
+struct Former {
+    request: Arc<Request<()>>,
+    asked: Asked,
+    cors: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Serves one connection until it ends.
 pub fn serve(house: &Arc<House>, mut connection: Connection) {
-    let mut last: Option<(Arc<Request<()>>, Asked)> = None;
+    let mut former: Option<Former> = None;
     while let Some(Head { request, body, close }) = connection.next_head() {
-        let asking = Asking { house, request: &request, close };
         // The same head asks for the same.
-        let asked = asking.note().and_then(|()| match last.take() {
-            Some((same, asked)) if Arc::ptr_eq(&same, &request) => Ok(asked),
-            _ => asking.route(),
-        });
+        let (known, cors) = match former.take() {
+            Some(same) if Arc::ptr_eq(&same.request, &request) => (Some(same.asked), same.cors),
+            _ => (None, house.rules.cors(&request)),
+        };
+        let asking = Asking { house, request: &request, close, cors: &cors };
+        let asked = asking.note().and_then(|()| known.map_or_else(|| asking.route(), Ok));
         let asked = asking.admit(asked);
-        let outcome = match asked {
+        let (outcome, asked) = match asked {
             Ok(asked) => {
                 let outcome = asking.act(&asked, &mut connection, body);
-                last = Some((request.clone(), asked));
-                outcome
+                (outcome, Some(asked))
             }
-            Err(refusal) => Outcome::Refuse(refusal),
+            Err(refusal) => (Outcome::Refuse(refusal), None),
         };
         match outcome {
             Outcome::Answer(response) => {
@@ -82,6 +91,7 @@ pub fn serve(house: &Arc<House>, mut connection: Connection) {
             Outcome::Streamed(true) => {}
             Outcome::Streamed(false) | Outcome::Gone => return,
         }
+        former = asked.map(|asked| Former { request, asked, cors });
     }
 }
 
@@ -136,7 +146,7 @@ impl Asking<'_> {
     }
 
     fn with_cors(&self, mut response: Response) -> Response {
-        response.headers.extend(self.house.rules.cors(self.request));
+        response.headers.extend_from_slice(self.cors);
         response
     }
 
@@ -195,7 +205,7 @@ impl Asking<'_> {
     }
 
     fn stream(&self, connection: &mut Connection, form: Form, id: Option<&str>) -> Result<Arc<Stream>, Refusal> {
-        let mut headers = self.house.rules.cors(self.request);
+        let mut headers = self.cors.to_vec();
         if let Some(id) = id.and_then(|id| HeaderValue::from_str(id).ok()) {
             headers.push((SESSION_ID, id));
         }

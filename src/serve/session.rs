@@ -441,9 +441,16 @@ impl Session {
     /// Takes messages of the client; answers to them are due on `stream`.
     pub fn take(&self, messages: &[Message], stream: StreamId) -> Result<(), Refusal> {
         // All are known to be open before the first can be answered: the answer to the last ends the stream.
-        let decisions = self.decide(messages, stream);
+        let (mut one, mut many) = ([const { None }], Vec::new());
+        let decisions = if let [_] = messages {
+            &mut one[..] // as nearly always: no memory has to be found for it
+        } else {
+            many.resize_with(messages.len(), || None);
+            &mut many
+        };
+        self.decide(messages, decisions, stream);
         let mut refused = Ok(());
-        for (message, decision) in messages.iter().zip(decisions) {
+        for (message, decision) in messages.iter().zip(decisions.iter().flatten()) {
             match decision {
                 FromClient::Forward { .. } => refused = refused.and(self.forward(message, stream)),
                 FromClient::Drop(why) => {
@@ -458,25 +465,26 @@ impl Session {
         refused
     }
 
-    fn decide(&self, messages: &[Message], stream: StreamId) -> Vec<FromClient> {
+    /// Decides about each of the messages, and answers those that do not go to the server.
+    fn decide(&self, messages: &[Message], decisions: &mut [Option<FromClient>], stream: StreamId) {
         let now = Instant::now();
         let mut book = self.book();
         book.left = now;
-        let mut decisions = Vec::with_capacity(messages.len());
-        for message in messages {
+        for (message, decision) in messages.iter().zip(&mut *decisions) {
             if !self.is_modern && book.opening == Opening::Unanswered && message.method() == Some("initialize") {
                 book.initialize = Some(message.clone());
             }
             self.count_taken(&mut book, message, now);
-            decisions.push(match message.kind() {
+            *decision = Some(match message.kind() {
                 Kind::Request { id, .. } if book.ended => {
                     FromClient::Answer(Message::error(Some(id), INTERNAL_ERROR, "the session has ended"))
                 }
                 _ => book.requests.from_client(message, stream),
             });
         }
-        let is_answered = decisions.iter().any(|decision| matches!(decision, FromClient::Answer(_)));
-        for decision in &decisions {
+        let decisions = &*decisions;
+        let is_answered = decisions.iter().any(|decision| matches!(decision, Some(FromClient::Answer(_))));
+        for decision in decisions.iter().flatten() {
             if let FromClient::Forward { finished: Some(finished) } = decision
                 && book.requests.open_on(*finished) == 0
                 && !(is_answered && *finished == stream)
@@ -491,7 +499,7 @@ impl Session {
         let mut answers = decisions
             .iter()
             .filter_map(|decision| match decision {
-                FromClient::Answer(answer) => Some(answer),
+                Some(FromClient::Answer(answer)) => Some(answer),
                 _ => None,
             })
             .peekable();
@@ -499,7 +507,6 @@ impl Session {
             let _turn = self.turn();
             self.answer(&mut self.book(), stream, answer, answers.peek().is_none());
         }
-        decisions
     }
 
     fn forward(&self, message: &Message, stream: StreamId) -> Result<(), Refusal> {

@@ -3,7 +3,7 @@
 use super::super::edit::{Edit, edited};
 use super::super::level::Level;
 use super::super::member;
-use super::super::message::{Id, Message};
+use super::super::message::{Id, Message, may_have_meta};
 use super::super::noted::Param;
 use std::borrow::Cow;
 
@@ -31,7 +31,8 @@ pub struct NoLevel;
 pub fn version(message: &Message) -> Option<String> {
     // Legacy messages are asked too, all of them: the name can hide from a look at the text only behind such escapes.
     let params = message.params()?;
-    if !message.noted().is_read() && !params.contains("protocolVersion") && !params.contains("\\u") {
+    let may_say = || may_have_meta(params) && (params.contains("protocolVersion") || params.contains("\\u"));
+    if !message.noted().is_read() && !may_say() {
         return None;
     }
     serde_json::from_str(value(message, Param::ProtocolVersion)?).ok()
