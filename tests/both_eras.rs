@@ -22,9 +22,9 @@ use support::Process;
 #[test]
 fn every_client_uses_every_feature_of_every_server() {
     let wanted: Vec<Cell> = eras::cells().into_iter().filter(|cell| asked_for(*cell)).collect();
-    let filled = cells::fill_all(&wanted, eras::fill);
+    let filled = cells::fill_all(&eras::rows(&wanted), eras::far, |cell, far| eras::fill(cell, far.as_ref()));
     let failed: String = filled.iter().filter_map(explained).collect();
-    let table = format!("{}{}", table(&filled), reasons(&filled));
+    let table = format!("{}{}", table(&wanted, &filled), reasons(&filled));
     println!("{table}");
     assert!(failed.is_empty(), "\n{table}\n{failed}");
 }
@@ -42,8 +42,8 @@ fn clients_of_both_eras_use_one_port_at_the_same_moment() {
             options.push("--wait");
             running.push(eras::start(*client, &options, &target));
         }
-        let eras = running.iter().map(|client| String::from_utf8(client.lines(3)[1].clone()).expect("text"));
-        assert_eq!(eras.collect::<Vec<_>>(), ["era legacy\n", "era modern\n"], "{server:?}");
+        let eras = running.iter().map(|client| eras::era(client).unwrap_or_default());
+        assert_eq!(eras.collect::<Vec<_>>(), ["legacy", "modern"], "{server:?}");
         for client in &mut running {
             client.write(b"go\n");
         }
@@ -80,14 +80,10 @@ fn explained(((way, server, client), came): &(Cell, Filled)) -> Option<String> {
 }
 
 /// The matrix: a line a way and server, a column a client.
-fn table(filled: &[(Cell, Filled)]) -> String {
+fn table(wanted: &[Cell], filled: &[(Cell, Filled)]) -> String {
     let heading = CLIENTS.map(|client| format!("{client:>15}")).concat();
-    let mut lines: Vec<(Way, Server)> = Vec::new();
-    for ((way, server, _), _) in filled {
-        if !lines.contains(&(*way, *server)) {
-            lines.push((*way, *server));
-        }
-    }
+    let mut lines: Vec<(Way, Server)> = wanted.iter().map(|(way, server, _)| (*way, *server)).collect();
+    lines.dedup();
     let line = |(way, server): &(Way, Server)| {
         let words = CLIENTS.map(|client| format!("{:>15}", word(filled, (*way, *server, client))));
         format!("{way:<20}{:<8}{}\n", format!("{server:?}"), words.concat())
@@ -104,10 +100,12 @@ fn word(filled: &[(Cell, Filled)], wanted: Cell) -> String {
     }
 }
 
-/// What is left out of the cells that were filled, and why.
+/// What is left out of the cells that were filled, which cells are not there, and why.
 fn reasons(filled: &[(Cell, Filled)]) -> String {
     let mut reasons: Vec<Impossible> = filled.iter().flat_map(|(cell, _)| eras::impossible(*cell)).collect();
     reasons.sort_unstable();
     reasons.dedup();
-    reasons.iter().fold(String::new(), |all, (feature, reason)| all + &format!("without {feature}: {reason}\n"))
+    let features = reasons.iter().map(|(feature, reason)| format!("without {feature}: {reason}\n"));
+    let cells = eras::left_out().into_iter().map(|(way, reason)| format!("- at {way}: {reason}\n"));
+    features.chain(cells).collect()
 }

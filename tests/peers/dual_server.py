@@ -2,6 +2,7 @@
 
     dual_server.py [--modern]            on stdio
     dual_server.py [--modern] --http     on the SDK's own Streamable HTTP server, at any free port
+    dual_server.py --sse                 on the SDK's own HTTP+SSE server, likewise
 
 With `--modern` it refuses legacy clients (refusing.py). One process has one state: a modern client has no connection
 that could have its own.
@@ -419,5 +420,7 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     if "--http" in sys.argv:
         refusing.listen(make_server(), "--modern" in sys.argv)
+    elif "--sse" in sys.argv:
+        refusing.listen_sse(make_server())
     else:
         anyio.run(on_stdio, make_server(), "--modern" in sys.argv)

@@ -22,6 +22,10 @@ const NO_UNKNOWN: &str = "only the legacy server knows these messages, and nobod
 const TOO_LARGE_AN_EVENT: &str = "version 2 of the Python SDK takes no event of more than 1 MiB";
 const NOBODY_LEFT: &str = "nobody is left to answer";
 
+/// The reasons why a cell does not exist.
+const NO_MODERN_SSE: &str = "the modern era has no HTTP+SSE, so that no modern client asks for it";
+const NO_SSE_OF_MODERN: &str = "the modern era has no HTTP+SSE, so that no modern server offers it";
+
 /// A feature that cannot work somewhere, and why.
 pub type Impossible = (&'static str, &'static str);
 
@@ -81,11 +85,8 @@ pub const MCP: Way = Way::Serve(&[], "/mcp");
 const SSE: Way = Way::Serve(&[], "/sse");
 const SHARED: Way = Way::Serve(&["--shared"], "/mcp");
 
-/// What is tried besides every client with every server over the two ways that matter most.
-const SAMPLES: [Cell; 16] = [
-    (SSE, Server::Legacy, Client::Python2("legacy")),
-    (SSE, Server::Dual, Client::TypeScript1),
-    (SSE, Server::Modern, Client::Python1),
+/// What is tried besides every client with every server that exists on each transport.
+const SAMPLES: [Cell; 11] = [
     (SHARED, Server::Legacy, Client::Python2("auto")),
     (SHARED, Server::Dual, Client::Python2("legacy")),
     (SHARED, Server::Modern, Client::Python1),
@@ -97,17 +98,48 @@ const SAMPLES: [Cell; 16] = [
     (Way::Relay, Server::Dual, Client::TypeScript1),
     (Way::Relay, Server::Modern, Client::Python1),
     (Way::Relay, Server::Modern, Client::TypeScript2),
-    (Way::Connect("/sse"), Server::Legacy, Client::Python2("auto")),
-    (Way::Connect("/sse"), Server::Legacy, Client::TypeScript2),
 ];
+
+/// The ways on which every client is tried with every server: stdio behind HTTP, behind HTTP+SSE, and from stdio to
+/// servers on either kind of HTTP.
+const WAYS: [Way; 4] = [MCP, SSE, Way::Connect("/mcp"), Way::Connect("/sse")];
 
 /// Every cell that is filled, in the order of the table.
 pub fn cells() -> Vec<Cell> {
-    let every = |way| SERVERS.into_iter().flat_map(move |server| CLIENTS.map(|client| (way, server, client)));
     let direct = CLIENTS.into_iter().map(|client| (Way::Direct, Server::Dual, client));
-    let mut cells: Vec<Cell> = direct.chain(every(MCP)).chain(every(Way::Connect("/mcp"))).collect();
-    cells.extend(SAMPLES);
-    cells
+    direct.chain(whole().filter(|cell| missing(*cell).is_none())).chain(SAMPLES).collect()
+}
+
+/// The whole matrix, with the cells that do not exist.
+fn whole() -> impl Iterator<Item = Cell> {
+    let line = |way, server| CLIENTS.into_iter().map(move |client| (way, server, client));
+    WAYS.into_iter().flat_map(move |way| SERVERS.into_iter().flat_map(move |server| line(way, server)))
+}
+
+/// Why a cell does not exist.
+fn missing((way, server, client): Cell) -> Option<&'static str> {
+    match way {
+        SSE if client.is_modern() => Some(NO_MODERN_SSE),
+        Way::Connect("/sse") if server == Server::Modern => Some(NO_SSE_OF_MODERN),
+        _ => None,
+    }
+}
+
+/// The cells that do not exist, in the words of their ways, and why: each reason once.
+pub fn left_out() -> Vec<(String, &'static str)> {
+    let mut missing: Vec<_> = whole().filter_map(|cell| Some((cell.0.to_string(), missing(cell)?))).collect();
+    missing.dedup();
+    missing
+}
+
+/// The cells in the rows in which they are filled, the longest first: those with the same server on stdio behind us use
+/// one and the same process of ours.
+pub fn rows(wanted: &[Cell]) -> Vec<Vec<Cell>> {
+    let is_served = |cell: &Cell| matches!(cell.0, Way::Serve(&[], _) | Way::ConnectServe);
+    let (served, alone): (Vec<Cell>, Vec<Cell>) = wanted.iter().partition(|cell| is_served(cell));
+    let of = |server| served.iter().filter(|cell| cell.1 == server).copied().collect::<Vec<_>>();
+    let rows = SERVERS.into_iter().map(of).filter(|row| !row.is_empty());
+    rows.chain(alone.into_iter().map(|cell| vec![cell])).collect()
 }
 
 impl Client {
@@ -197,12 +229,23 @@ pub fn impossible((way, server, client): Cell) -> Vec<Impossible> {
     features
 }
 
+/// The server process that the cells of a row need.
+pub fn far(row: &[Cell]) -> Option<Process> {
+    let (way, server, _) = *row.first()?;
+    match way {
+        Way::Direct => None,
+        Way::Serve(options, _) => Some(served(server, options)),
+        Way::ConnectServe => Some(served(server, &[])),
+        Way::Connect("/sse") => Some(hosted(server, "--sse")),
+        Way::Connect(_) | Way::Relay => Some(hosted(server, "--http")),
+    }
+}
+
 /// Runs one client over one way with every feature that can work there; `Err` says what failed.
-pub fn fill(cell: Cell) -> Filled {
+pub fn fill(cell: Cell, far: Option<&Process>) -> Filled {
     let (way, server, client) = cell;
-    let far = far(way, server);
-    let relay = (way == Way::Relay).then(|| relay(&url(far.as_ref().expect("a server"), "/mcp")));
-    let target = target(way, server, far.as_ref(), relay.as_ref());
+    let relay = (way == Way::Relay).then(|| relay(&url(far.expect("a server"), "/mcp")));
+    let target = target(way, server, far, relay.as_ref());
     let without: Vec<&str> = impossible(cell).into_iter().map(|(feature, _)| feature).collect();
     let mut options: Vec<&str> = without.iter().flat_map(|feature| ["--without", feature]).collect();
     match way {
@@ -214,7 +257,7 @@ pub fn fill(cell: Cell) -> Filled {
     let era = era(&running);
     let modern = client.is_modern() && (way != Way::Direct || server != Server::Legacy);
     outcome(running, &without).and_then(|worked| right(worked, era.as_deref(), modern)).map_err(|why| {
-        let servers = [far.as_ref(), relay.as_ref()].into_iter().flatten();
+        let servers = [far, relay.as_ref()].into_iter().flatten();
         servers.fold(why, |text, server| text + &shortened(&server.stderr()))
     })
 }
@@ -225,17 +268,6 @@ pub fn start(client: Client, options: &[&str], target: &[OsString]) -> Process {
     let mut command = support::command(program);
     command.env("PYTHONWARNINGS", "ignore").arg(script(source)).args(mode).args(["--calls", CALLS]);
     Process::start(command.args(options).args(target))
-}
-
-/// The server process that the way needs.
-fn far(way: Way, server: Server) -> Option<Process> {
-    match way {
-        Way::Direct => None,
-        Way::Serve(options, _) => Some(served(server, options)),
-        Way::ConnectServe => Some(served(server, &[])),
-        Way::Connect("/sse") => Some(hosted(server, "--sse")),
-        Way::Connect(_) | Way::Relay => Some(hosted(server, "--http")),
-    }
 }
 
 /// The server on stdio behind our serve mode.
@@ -268,7 +300,7 @@ fn target(way: Way, server: Server, far: Option<&Process>, relay: Option<&Proces
 }
 
 /// The era that the client says it speaks, once it is connected; nothing if that never happened.
-fn era(client: &Process) -> Option<String> {
+pub fn era(client: &Process) -> Option<String> {
     let said = || String::from_utf8_lossy(&client.stdout()).into_owned();
     support::wait_until("an era or an end", super::installed::LIMIT, || {
         said().contains("era ") || said().contains("FAIL connection")

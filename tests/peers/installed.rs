@@ -68,8 +68,9 @@ pub fn serve(options: &[&str], command: &[OsString]) -> Process {
     Process::start(proxy.args(["--port", "0"]).args(options).arg("--").args(command))
 }
 
-/// The URL of what listens.
+/// The URL of what listens, once it does: programs like these take long to start on a busy machine.
 pub fn url(server: &Process, path: &str) -> String {
+    support::wait_until("a listening server", LIMIT, || support::listening(&server.stderr()).is_some());
     format!("http://{}{path}", server.address())
 }
 

@@ -7,7 +7,11 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 from mcp import types
+from mcp.server.sse import SseServerTransport
 from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
 from tap import tap, wrap
 
@@ -43,6 +47,19 @@ def listen(server, refuse):
     """Runs a server on the SDK's Streamable HTTP at any free port of 127.0.0.1; uvicorn says on stderr which."""
     app = server.streamable_http_app()
     uvicorn.run(Modern(app) if refuse else app, host="127.0.0.1", port=0, access_log=False)
+
+
+def listen_sse(server):
+    """Runs a server on the SDK's HTTP+SSE, which the modern era does not have, likewise."""
+    transport = SseServerTransport("/messages/")
+
+    async def stream(request):
+        async with transport.connect_sse(request.scope, request.receive, request._send) as (read, write):
+            await server.run(read, write, server.create_initialization_options())
+        return Response()
+
+    app = Starlette(routes=[Route("/sse", stream), Mount("/messages/", app=transport.handle_post_message)])
+    uvicorn.run(app, host="127.0.0.1", port=0, access_log=False)
 
 
 class Modern:

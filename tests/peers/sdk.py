@@ -21,7 +21,12 @@ if MAJOR == 1:
 else:
     from mcp import Client
     from mcp import MCPError as Failure
+    from mcp.client import session as sdk_session
     from mcp.client.streamable_http import streamable_http_client as http_client
+
+    # After its own ten seconds it goes on as a legacy client; on a busy machine a server may not have started by then.
+    assert sdk_session.DISCOVER_TIMEOUT_SECONDS
+    sdk_session.DISCOVER_TIMEOUT_SECONDS = 60
 
 __all__ = ["MAJOR", "MODERN", "Failure", "connected", "make", "page", "types", "unknown", "uri", "wire"]
 
