@@ -5,6 +5,9 @@
 
 mod support;
 
+#[path = "links/anew.rs"]
+mod anew;
+
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

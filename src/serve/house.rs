@@ -196,6 +196,9 @@ impl House {
         let register = |session: &Arc<Session>| {
             self.state().sessions.insert(id.into(), Some(session.clone()));
         };
+        if offer.modern.refuses_legacy() {
+            self.reconsider(offer);
+        }
         limits.is_bridged = offer.modern.refuses_legacy();
         let shared = if limits.is_bridged {
             Some(self.straight(offer).map_err(|error| unavailable(&error.to_string()))?)

@@ -6,15 +6,17 @@
 //!   Unknown ──▶ Probing ──────────────────────────────────────────▶ Modern: one link for all modern clients
 //!                  │ any other answer, the end of two                           │ begins again, and refuses: Unknown
 //!                  │ processes, or nothing in time
-//!                  └────────────────────────────────────────────────▶ Legacy: links over the bridge, by what clients can do
-//!                                                                        ├── one refuses `initialize` as a modern server does: Modern
-//!                                                                        └── one ends before it has begun: Unknown
+//!                  └──▶ Legacy, or Assumed if it was nothing: links over the bridge, by what clients can do
+//!                          ├── one refuses `initialize` as a modern server does: Modern
+//!                          ├── one ends before it has begun: Unknown
+//!                          └── Assumed, and the answer comes late: Modern or Legacy
 //! ```
 //!
 //! Always: a process serves one era for its whole life; a legacy client's process is never probed. Of two calls that the
 //! server may ask something about, each has a link of its own while both are open, so that a question is never put to
 //! another's client.
 
+mod era;
 mod way;
 
 use super::offer::Offer;
@@ -26,6 +28,8 @@ use crate::protocol::message::Message;
 use crate::protocol::modern;
 use crate::protocol::modern::headers::{self, Given};
 use crate::protocol::modern::params::Schemas;
+use era::Era;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -56,22 +60,13 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// Somebody finds out what the server speaks. However that ends, those who wait for it go on.
-struct Probing<'a> {
-    modern: &'a Modern,
-    found: Era,
-}
-
-impl Drop for Probing<'_> {
-    fn drop(&mut self) {
-        self.modern.state().era = self.found;
-        self.modern.known.notify_all();
-    }
-}
-
 struct State {
     /// What it speaks to modern clients.
     era: Era,
+    /// The link to a server that was asked, and said nothing in time: it may answer yet.
+    late: Option<Arc<Shared>>,
+    /// When that was.
+    asked: Option<Instant>,
     /// Whether it speaks to legacy clients; nothing is known before the first.
     serves_legacy: Option<bool>,
     /// The link for all modern clients of a modern server, and for legacy ones that come over the bridge.
@@ -82,15 +77,6 @@ struct State {
     is_closing: bool,
 }
 
-/// What a server speaks to modern clients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Era {
-    Unknown,
-    Probing,
-    Modern,
-    Legacy,
-}
-
 /// One link over the bridge to a legacy server.
 struct Crossing {
     /// What the server was told that its client can do.
@@ -98,6 +84,33 @@ struct Crossing {
     shared: Arc<Shared>,
     /// How many are about to send it what the server may ask something about.
     asked: usize,
+}
+
+/// The client of a modern request, while its way is looked for.
+pub struct Caller<'a> {
+    is_gone: &'a dyn Fn() -> bool,
+    has_waited: Cell<bool>,
+}
+
+impl<'a> Caller<'a> {
+    /// A client that has not waited yet, and what tells whether it has gone.
+    pub const fn new(is_gone: &'a dyn Fn() -> bool) -> Self {
+        Self { is_gone, has_waited: Cell::new(false) }
+    }
+
+    /// It has to wait; says whether it had to before.
+    fn waits(&self) -> bool {
+        self.has_waited.replace(true)
+    }
+
+    fn is_gone(&self) -> bool {
+        (self.is_gone)()
+    }
+
+    /// Whether it has gone while it waited. Of one that did not wait nobody asks.
+    pub fn has_left(&self) -> bool {
+        self.has_waited.get() && self.is_gone()
+    }
 }
 
 /// What is to be done with a modern request.
@@ -138,7 +151,15 @@ impl Modern {
             Protocol::Legacy => (Era::Legacy, Some(true)),
             Protocol::Modern => (Era::Modern, Some(false)),
         };
-        let state = State { era, serves_legacy, straight: None, crossings: Vec::new(), is_closing: false };
+        let state = State {
+            era,
+            late: None,
+            asked: None,
+            serves_legacy,
+            straight: None,
+            crossings: Vec::new(),
+            is_closing: false,
+        };
         Self {
             pinned,
             schemas: Mutex::default(),
@@ -174,7 +195,7 @@ impl Modern {
     pub fn learn_crossed(&self) {
         let mut state = self.state();
         state.serves_legacy = Some(false);
-        if state.era == Era::Unknown {
+        if matches!(state.era, Era::Unknown | Era::Assumed) {
             state.era = Era::Modern;
         }
     }
@@ -183,7 +204,7 @@ impl Modern {
     /// been an outage too.
     fn doubt_legacy(&self) {
         let mut state = self.state();
-        if self.pinned == Protocol::Auto && state.era == Era::Legacy {
+        if self.pinned == Protocol::Auto && matches!(state.era, Era::Legacy | Era::Assumed) {
             state.era = Era::Unknown;
         }
     }
@@ -279,7 +300,7 @@ impl Modern {
         if self.pinned != Protocol::Auto || state.era != believed {
             return None;
         }
-        state.era = Era::Unknown;
+        (state.era, state.serves_legacy) = (Era::Unknown, None);
         let links = state.straight.take().into_iter().chain(state.crossings.drain(..).map(|one| one.shared));
         let links: Vec<_> = links.collect();
         drop(state);
@@ -291,10 +312,11 @@ impl Modern {
 
     /// What it speaks, as far as is known: to legacy and to modern clients.
     pub fn eras(&self) -> &'static str {
+        self.hear_late();
         let state = self.state();
         match (state.serves_legacy, state.era) {
             (Some(true), Era::Modern) => "both",
-            (Some(true), _) | (None, Era::Legacy) => "legacy",
+            (Some(true), _) | (None, Era::Legacy | Era::Assumed) => "legacy",
             (_, Era::Modern) | (Some(false), _) => "modern",
             (None, Era::Unknown | Era::Probing) => "unknown",
         }
@@ -304,13 +326,15 @@ impl Modern {
     pub fn shown(&self) -> Vec<(&'static str, Arc<Shared>)> {
         let state = self.state();
         let straight = state.straight.iter().map(|shared| ("modern", shared.clone()));
-        straight.chain(state.crossings.iter().map(|crossing| ("legacy", crossing.shared.clone()))).collect()
+        let late = state.late.iter().map(|shared| ("unknown", shared.clone()));
+        straight.chain(state.crossings.iter().map(|crossing| ("legacy", crossing.shared.clone()))).chain(late).collect()
     }
 
     /// Every link.
     pub fn links(&self) -> Vec<Arc<Shared>> {
         let state = self.state();
-        state.straight.iter().chain(state.crossings.iter().map(|crossing| &crossing.shared)).cloned().collect()
+        let crossings = state.crossings.iter().map(|crossing| &crossing.shared);
+        state.straight.iter().chain(crossings).chain(&state.late).cloned().collect()
     }
 }
 

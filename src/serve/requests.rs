@@ -3,7 +3,7 @@
 //! `/sse` and `/messages/` are HTTP+SSE (MCP 2024-11-05), `/mcp` is Streamable HTTP (2025-03-26 and later).
 
 use super::house::{House, STOPPING, unavailable};
-use super::modern::Way;
+use super::modern::{Caller, Way};
 use super::offer::Offer;
 use super::posted::Posted;
 use super::session::{self, ONLY, Session};
@@ -402,9 +402,11 @@ impl Asking<'_> {
             let status = if is_known { StatusCode::BAD_REQUEST } else { StatusCode::NOT_FOUND };
             return Ok(Outcome::Answer(Response::json(status, error.into_bytes())));
         }
-        let way = self.house.modern_way(&offer, &message, &|| connection.is_gone());
-        if connection.is_gone() {
-            // It has waited for too long: the server must not do now what nobody wants any more.
+        let is_gone = || connection.is_gone();
+        let caller = Caller::new(&is_gone);
+        let way = self.house.modern_way(&offer, &message, &caller);
+        if caller.has_left() {
+            // The server must not do now what nobody wants any more.
             log::debug(format_args!("'{}': a client has gone before its request was sent", offer.shown()));
             return Ok(Outcome::Gone);
         }
@@ -428,9 +430,14 @@ impl Asking<'_> {
         outcome
     }
 
-    /// The server behind the bridge may have ended: another one is begun for what its client says now.
+    /// The server behind the bridge may have ended: another one is begun for what its client says now. It may be none
+    /// that a bridge is for, too: then the session has ended.
     fn begin_bridge(&self, session: &Arc<Session>) {
-        if session.is_bridged()
+        if !session.is_bridged() {
+            return;
+        }
+        self.house.reconsider(&session.offer);
+        if !session.is_ended()
             && let Err(error) = self.house.straight(&session.offer)
         {
             log::debug(format_args!("session {}: {error}", session.shown()));

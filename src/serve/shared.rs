@@ -300,9 +300,11 @@ impl Shared {
         state.hub.from_server(message, &mut actions);
         state.act(actions);
         self.schedule(&mut state);
+        let is_known = !was_begun && (state.hub.is_ready() || state.hub.refusal().is_some());
         drop(state);
-        if !was_begun {
+        if is_known {
             self.changed.notify_all();
+            let _ = self.notices.send(Notice::Changed);
         }
     }
 

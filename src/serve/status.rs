@@ -122,6 +122,7 @@ impl Report {
             "sessions": self.sessions,
             "streams": self.streams,
             "era": self.offer.eras(),
+            "era_is_assumed": self.offer.modern.is_assumed(),
             "links": self.offer.modern.shown().iter().map(link).collect::<Vec<_>>(),
         })
     }

@@ -3,19 +3,19 @@
 //! Always: no server is begun, and nobody is waited for, with the state of the modern side locked; of links only those over
 //! the bridge are looked into meanwhile, because the straight one may be on its way to that state.
 
-use super::{ALL_BUSY, Crossing, Era, PATIENCE, Probing, TOO_MANY, Visit, Way};
+use super::era::Era;
+use super::{ALL_BUSY, Caller, Crossing, PATIENCE, State, TOO_MANY, Visit, Way};
 use crate::config::Target;
 use crate::error::Error;
 use crate::log;
 use crate::protocol::bridge::both::ModernServer;
 use crate::protocol::bridge::to_legacy::{self, ToLegacy, legacy_capabilities, may_be_addressed};
-use crate::protocol::era::{self, Protocol};
+use crate::protocol::era::Protocol;
 use crate::protocol::http::Refusal;
 use crate::protocol::hub;
 use crate::protocol::message::Message;
-use crate::protocol::modern::{meta, refuses_legacy, share};
-use crate::serve::house::House;
-use crate::serve::house::{STOPPING, unavailable};
+use crate::protocol::modern::{meta, share};
+use crate::serve::house::{House, STOPPING, unavailable};
 use crate::serve::offer::Offer;
 use crate::serve::server::Of;
 use crate::serve::session::Session;
@@ -24,11 +24,9 @@ use crate::system;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a server may take to answer the first `server/discover`. One that has not is taken for a legacy one.
-const PROBE: Duration = Duration::from_secs(10);
 /// How long a further link over the bridge is kept without a client, and one whose server owes the answer to a call that
 /// was cancelled.
-const SPARE_LINK: Duration = Duration::from_secs(30);
+pub(super) const SPARE_LINK: Duration = Duration::from_secs(30);
 /// How often a call that waits for a link is looked after: its client may have gone.
 const LOOK: Duration = Duration::from_secs(1);
 /// Whatever a server may ask of a client, as a legacy server is told it.
@@ -36,7 +34,7 @@ const EVERYTHING: &str = r#"{"elicitation":{"form":{},"url":{}},"roots":{},"samp
 
 impl House {
     /// The way that a modern request takes. The thread that asks may have to wait until it is known what the server
-    /// speaks, or until a link is free, unless `is_gone` says that its client has gone.
+    /// speaks, or until a link is free, unless its client has gone.
     ///
     /// # Errors
     /// There is no server for it.
@@ -44,7 +42,7 @@ impl House {
         self: &Arc<Self>,
         offer: &Arc<Offer>,
         request: &Message,
-        is_gone: &dyn Fn() -> bool,
+        caller: &Caller,
     ) -> Result<Way, Refusal> {
         if let Some(visit) = resumed(offer, request) {
             return Ok(Way::Link(visit));
@@ -53,114 +51,33 @@ impl House {
         if offer.shared.is_none() {
             offer.modern.forget_stuck(Instant::now(), SPARE_LINK);
         }
-        for shared in offer.reconsider() {
-            self.end_sessions_on(&shared);
-        }
-        match self.era(offer, request)? {
+        self.reconsider(offer);
+        offer.modern.hear_late();
+        let found = match self.era(offer, request, caller)? {
             (Era::Modern, Some(greeting)) => return Ok(Way::Answer(greeting)),
-            (Era::Modern, None) => self.straight_visit(offer),
-            _ => self.crossing(offer, request, is_gone).and_then(|visit| self.confirm(offer, visit)),
-        }
-        .map(Way::Link)
-        .map_err(|error| unavailable(&error.to_string()))
+            (Era::Modern, None) => Ok(None),
+            (era, _) => {
+                if era == Era::Assumed {
+                    self.ask_again(offer, Instant::now());
+                }
+                self.crossing(offer, request, caller)
+            }
+        };
+        let way = found.and_then(|visit| match visit {
+            Some(visit) => self.confirm(offer, visit, caller),
+            None => self.straight_visit(offer),
+        });
+        way.map(Way::Link).map_err(|error| unavailable(&error.to_string()))
     }
 
-    fn straight_visit(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<Visit, Error> {
+    /// A place on the link for all modern clients.
+    pub(super) fn straight_visit(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<Visit, Error> {
         let place = self.straight(offer)?.keep_place();
         Ok(Visit { offer: offer.clone(), place, asked: false })
     }
 
-    /// Waits for the server behind a link over the bridge to begin, because it may be none that the bridge is for. The
-    /// request was not sent yet, so that it can take another way.
-    fn confirm(self: &Arc<Self>, offer: &Arc<Offer>, visit: Visit) -> Result<Visit, Error> {
-        let modern = &offer.modern;
-        if modern.pinned != Protocol::Auto {
-            return Ok(visit);
-        }
-        match visit.place.shared.wait(PROBE) {
-            Begun::Refused(answer) if refuses_legacy(&answer) => {
-                drop(visit);
-                modern.forget_refused();
-                modern.learn_crossed();
-                self.straight_visit(offer)
-            }
-            Begun::Lost => {
-                modern.doubt_legacy();
-                Ok(visit)
-            }
-            _ => Ok(visit),
-        }
-    }
-
-    /// What the server speaks to modern clients; found out now if nobody knows. The answer to this very request, if
-    /// it was what the server was asked then.
-    fn era(self: &Arc<Self>, offer: &Arc<Offer>, request: &Message) -> Result<(Era, Option<Message>), Refusal> {
-        let modern = &offer.modern;
-        let mut state = modern.state();
-        while state.era == Era::Probing && !state.is_closing {
-            state = modern.known.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        if state.is_closing {
-            return Err(unavailable(STOPPING));
-        }
-        if state.era != Era::Unknown {
-            return Ok((state.era, None));
-        }
-        state.era = Era::Probing;
-        drop(state);
-        let mut probing = Probing { modern, found: Era::Unknown };
-        let found = self.probe(offer, request);
-        probing.found = found.as_ref().map_or(Era::Unknown, |(era, _)| *era);
-        drop(probing);
-        let (era, greeting) = found.map_err(|error| unavailable(&error.to_string()))?;
-        log::debug(format_args!("'{}' speaks to modern clients: {era:?}", offer.shown()));
-        Ok((era, greeting))
-    }
-
-    /// Asks a server of its own what it speaks, with the client's own question if it is one.
-    fn probe(self: &Arc<Self>, offer: &Arc<Offer>, request: &Message) -> Result<(Era, Option<Message>), Error> {
-        let params = request.params().filter(|_| request.method() == Some("server/discover"));
-        let (mut shared, mut begun) = self.ask_era(offer, params)?;
-        if begun == Begun::Lost && offer.client.is_none() && !self.state().stopping {
-            // Some legacy servers end when they are asked; but perhaps this one has crashed.
-            (shared, begun) = self.ask_era(offer, params)?;
-        }
-        match begun {
-            Begun::Ready => {
-                let id = request.id().filter(|_| params.is_some());
-                let greeting = id.and_then(|id| Some(shared.greeting()?.with_id(id)));
-                let mut state = offer.modern.state();
-                if state.straight.is_some() {
-                    drop(state); // a legacy client has needed it meanwhile
-                    shared.retire();
-                } else {
-                    state.straight = Some(shared);
-                }
-                Ok((Era::Modern, greeting))
-            }
-            Begun::Lost if self.state().stopping => Err(Error::Failed(STOPPING.into())),
-            Begun::Refused(_) | Begun::Lost | Begun::Silent => {
-                shared.retire();
-                shared.stop();
-                match &offer.client {
-                    Some(client) if client.way(era::Era::Modern) != era::Way::Crossed => {
-                        Err(Error::Failed("the server cannot be asked what it speaks".into()))
-                    }
-                    _ => Ok((Era::Legacy, None)),
-                }
-            }
-        }
-    }
-
-    /// What a fresh server answers to `server/discover`.
-    fn ask_era(self: &Arc<Self>, offer: &Arc<Offer>, params: Option<&str>) -> Result<(Arc<Shared>, Begun), Error> {
-        let shared = self.link_by(Box::new(self.modern_hub(params)));
-        self.begin_link(offer, &shared)?;
-        let begun = shared.wait(PROBE);
-        Ok((shared, begun))
-    }
-
-    fn modern_hub(&self, probe: Option<&str>) -> ModernServer<share::Share> {
+    /// What decides on a link to a modern server; `probe`: a client's words for the question what the server is.
+    pub(super) fn modern_hub(&self, probe: Option<&str>) -> ModernServer<share::Share> {
         let limits = self.hub_limits();
         let modern = probe.map_or_else(|| share::Share::new(limits), |params| share::Share::asking(limits, params));
         ModernServer::new(modern, limits)
@@ -178,8 +95,9 @@ impl House {
     pub fn straight(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<Arc<Shared>, Error> {
         let shared = {
             let mut state = offer.modern.state();
-            let fresh = || self.link_by(Box::new(self.modern_hub(None)));
-            state.straight.get_or_insert_with(fresh).clone()
+            let State { straight, late, .. } = &mut *state;
+            let asked = || late.take().unwrap_or_else(|| self.link_by(Box::new(self.modern_hub(None))));
+            straight.get_or_insert_with(asked).clone()
         };
         self.begin_link(offer, &shared)?;
         if let Begun::Refused(_) = shared.wait(Duration::ZERO) {
@@ -197,6 +115,13 @@ impl House {
         Ok(shared)
     }
 
+    /// What the client of a remote server has found out meanwhile is heard, before anybody relies on what was believed.
+    pub fn reconsider(self: &Arc<Self>, offer: &Offer) {
+        for shared in offer.reconsider() {
+            self.end_sessions_on(&shared);
+        }
+    }
+
     /// A link is given up: legacy sessions on it learn it (404), so that their clients begin others, on another link.
     fn end_sessions_on(self: &Arc<Self>, shared: &Shared) {
         let sessions = shared.sessions();
@@ -207,13 +132,14 @@ impl House {
     }
 
     /// The link over the bridge for a request of a client that can do what it says: the first that is free for it, or
-    /// another one. Where as many as may be are busy, it waits for one of them: with its client, and not for ever.
+    /// another one. Where as many as may be are busy, it waits for one of them: with its client, and not for ever. None
+    /// is needed if the server turns out to be a modern one meanwhile.
     fn crossing(
         self: &Arc<Self>,
         offer: &Arc<Offer>,
         request: &Message,
-        is_gone: &dyn Fn() -> bool,
-    ) -> Result<Visit, Error> {
+        caller: &Caller,
+    ) -> Result<Option<Visit>, Error> {
         // One process for all is told that its client can do everything; the bridge knows who cannot.
         let capabilities = match &offer.shared {
             Some(_) => EVERYTHING.to_owned(),
@@ -221,7 +147,6 @@ impl House {
         };
         let asked = may_be_addressed(request);
         let until = Instant::now() + PATIENCE;
-        let mut has_waited = false;
         let _waits = offer.modern.waits();
         let mut state = offer.modern.state();
         let place = loop {
@@ -230,6 +155,9 @@ impl House {
             }
             if state.is_closing {
                 return Err(Error::Failed(STOPPING.into()));
+            }
+            if state.era == Era::Modern {
+                return Ok(None);
             }
             let left = until.saturating_duration_since(Instant::now());
             if offer.shared.is_some()
@@ -249,10 +177,10 @@ impl House {
             if left.is_zero() {
                 return Err(Error::Failed(if may_begin { ALL_BUSY } else { TOO_MANY }.into()));
             }
-            if is_gone() {
+            if caller.is_gone() {
                 return Err(Error::Failed("the client has gone".into()));
             }
-            if !std::mem::replace(&mut has_waited, true) {
+            if !caller.waits() {
                 log::debug(format_args!("'{}': a call waits for one of the links, which are all busy", offer.shown()));
             }
             let waited = offer.modern.known.wait_timeout(state, left.min(LOOK));
@@ -263,8 +191,10 @@ impl House {
         }
         drop(state);
         let visit = Visit { offer: offer.clone(), place, asked };
-        self.begin_link(offer, &visit.place.shared)?;
-        Ok(visit)
+        if self.begin_link(offer, &visit.place.shared)? {
+            caller.waits();
+        }
+        Ok(Some(visit))
     }
 
     fn bridge(&self, offer: &Offer, request: &Message, capabilities: String) -> Result<ToLegacy, Error> {
@@ -283,9 +213,9 @@ impl House {
         Ok(ToLegacy::new(self.hub_limits(), settings, secret))
     }
 
-    /// Begins a link with a server, unless it has one.
-    fn begin_link(self: &Arc<Self>, offer: &Arc<Offer>, shared: &Arc<Shared>) -> Result<(), Error> {
-        let Some(_turn) = shared.turn_to_begin() else { return Ok(()) };
+    /// Begins a link with a server, unless it has one; says whether it did.
+    pub(super) fn begin_link(self: &Arc<Self>, offer: &Arc<Offer>, shared: &Arc<Shared>) -> Result<bool, Error> {
+        let Some(_turn) = shared.turn_to_begin() else { return Ok(false) };
         loop {
             let server = self.take_server(offer)?;
             if server.owner.give_to(&Of::Shared(shared.clone())) {
@@ -294,7 +224,7 @@ impl House {
             } // else: the spare has ended meanwhile
         }
         self.prepare_or_log(offer);
-        Ok(())
+        Ok(true)
     }
 
     /// A legacy client's server has refused to speak to it, because it speaks modern revisions only: the client goes
@@ -342,6 +272,7 @@ impl House {
         let next = next.min();
         for offer in offers {
             self.end_idle_links(&offer, now);
+            offer.modern.hear_late();
             if let Some(shared) = offer.modern.take_refused() {
                 self.end_sessions_on(&shared);
                 shared.retire();
@@ -353,12 +284,15 @@ impl House {
     }
 
     /// Ends links over the bridge that nobody has used for long. The first of a kind is kept for longer, unless calls may
-    /// not be sent over it because of one that was cancelled.
+    /// not be sent over it because of one that was cancelled, or no further ones because the server is a modern one. With
+    /// the last of them goes a server that may answer late.
     fn end_idle_links(&self, offer: &Offer, now: Instant) {
         let mut kinds = Vec::new();
         let mut ended = Vec::new();
-        offer.modern.state().crossings.retain(|crossing| {
-            let is_spare = offer.shared.is_none() && crossing.shared.is_haunted();
+        let mut state = offer.modern.state();
+        let is_modern = state.era == Era::Modern;
+        state.crossings.retain(|crossing| {
+            let is_spare = is_modern || offer.shared.is_none() && crossing.shared.is_haunted();
             let is_first = !is_spare && !kinds.contains(&crossing.capabilities);
             if is_first {
                 kinds.push(crossing.capabilities.clone());
@@ -370,6 +304,10 @@ impl House {
             }
             !is_idle
         });
+        if !ended.is_empty() && state.crossings.is_empty() {
+            ended.extend(state.late.take());
+        }
+        drop(state);
         for shared in ended {
             shared.retire();
         }

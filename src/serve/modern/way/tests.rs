@@ -1,13 +1,19 @@
 //! Threads that meet while a link is looked for.
 
+use super::super::era::{Era, PROBE, Probing};
 use super::*;
 use crate::serve::session::ONLY;
 use crate::serve::tests::{Home, call, session, wait_until};
 use std::thread;
 
 /// A client that waits for as long as it takes.
-fn stays() -> bool {
-    false
+fn stays() -> Caller<'static> {
+    Caller::new(&|| false)
+}
+
+/// The link over the bridge that a request gets.
+fn crosses(house: &Arc<House>, offer: &Arc<Offer>, request: &Message) -> Result<Visit, Error> {
+    house.crossing(offer, request, &stays()).map(|visit| visit.expect("the server is a legacy one"))
 }
 
 #[test]
@@ -51,7 +57,7 @@ fn a_link_made_for_an_offer_that_was_just_removed_ends() {
     home.house.offer(&[]).unwrap();
     // A request that had found the offer before finds its way after.
     offer.modern.state().era = Era::Legacy;
-    let visit = home.house.crossing(&offer, &call(1), &stays).unwrap();
+    let visit = crosses(&home.house, &offer, &call(1)).unwrap();
     let shared = visit.place.shared.clone();
     assert_eq!(shared.wait(PROBE), Begun::Ready);
     home.house.look_after_links(Instant::now());
@@ -66,7 +72,7 @@ fn a_link_with_a_place_that_is_kept_is_not_idle() {
     let offer = home.offer();
     offer.modern.state().era = Era::Legacy;
     let discover = Message::request(&crate::protocol::message::Id::number(1), "tools/list", "{}");
-    let visit = home.house.crossing(&offer, &discover, &stays).unwrap();
+    let visit = crosses(&home.house, &offer, &discover).unwrap();
     let late = Instant::now() + home.house.options.session_idle * 2;
     home.house.look_after_links(late);
     assert_eq!(offer.modern.links().len(), 1, "the link ends under a client that is about to join");
@@ -125,9 +131,10 @@ fn who_waits_for_a_link_learns_that_we_stop() {
     let home = Home::of("legacy");
     let offer = home.offer();
     offer.modern.state().era = Era::Legacy;
-    let _busy = home.house.crossing(&offer, &call(1), &stays).unwrap();
+    let _busy = crosses(&home.house, &offer, &call(1)).unwrap();
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| home.house.crossing(&offer, &call(2), &stays).map(drop).unwrap_err().to_string());
+        let house = &home.house;
+        let waiting = scope.spawn(|| crosses(house, &offer, &call(2)).map(drop).unwrap_err().to_string());
         wait_until("somebody waits", || offer.modern.waiting.load(std::sync::atomic::Ordering::SeqCst) == 1);
         offer.modern.close();
         assert_eq!(waiting.join().unwrap(), STOPPING);
@@ -147,7 +154,8 @@ fn a_probe_that_panics_leaves_nobody_waiting() {
             may_panic.recv().unwrap();
             std::panic::resume_unwind(Box::new("a defect")); // without a word on stderr
         });
-        let waiting = scope.spawn(|| home.house.era(&offer, &call(1)).map(|(era, _)| era).map_err(|why| why.reason));
+        let waiting =
+            scope.spawn(|| home.house.era(&offer, &call(1), &stays()).map(|(era, _)| era).map_err(|why| why.reason));
         begun.send(()).unwrap();
         assert!(probe.join().is_err());
         assert_eq!(waiting.join().unwrap(), Ok(Era::Modern));
@@ -159,19 +167,23 @@ fn who_waits_for_a_link_for_too_long_is_refused_and_not_put_with_another() {
     let home = Home::of("legacy");
     let offer = home.offer();
     offer.modern.state().era = Era::Legacy;
-    let busy = home.house.crossing(&offer, &call(1), &stays).unwrap();
+    let busy = crosses(&home.house, &offer, &call(1)).unwrap();
     assert_eq!(home.house.options.links, 1);
-    let Err(refusal) = home.house.modern_way(&offer, &call(2), &stays) else { panic!("it is with another's call") };
+    let Err(refusal) = home.house.modern_way(&offer, &call(2), &stays()) else { panic!("it is with another's call") };
     assert_eq!((refusal.status.as_u16(), &*refusal.reason), (503, ALL_BUSY));
-    assert!(home.house.crossing(&offer, &call(2), &|| true).is_err_and(|why| why.to_string().contains("gone")));
+    assert!(
+        home.house
+            .crossing(&offer, &call(2), &Caller::new(&|| true))
+            .is_err_and(|why| why.to_string().contains("gone"))
+    );
     drop(busy);
-    assert!(home.house.crossing(&offer, &call(2), &stays).is_ok());
+    assert!(crosses(&home.house, &offer, &call(2)).is_ok());
 }
 
 /// Sends a request over the link that is found for it, on a session of its own.
 fn sends(home: &Home, request: &Message) -> (Arc<Session>, Arc<Shared>) {
     let offer = home.offer();
-    let visit = home.house.crossing(&offer, request, &stays).unwrap();
+    let visit = crosses(&home.house, &offer, request).unwrap();
     let shared = visit.place.shared.clone();
     assert_eq!(shared.wait(PROBE), Begun::Ready);
     let one = shared.join(hub::Kind::Modern, |sender| session(&offer, &home.house, sender, true));
