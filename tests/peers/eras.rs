@@ -133,9 +133,10 @@ pub fn left_out() -> Vec<(String, &'static str)> {
 }
 
 /// The cells in the rows in which they are filled, the longest first: those with the same server on stdio behind us use
-/// one and the same process of ours.
+/// one and the same process of ours. Not so before a modern server, which has one process for all: a legacy session that
+/// its client left without a word still listens, and log messages go to nobody while several may want some.
 pub fn rows(wanted: &[Cell]) -> Vec<Vec<Cell>> {
-    let is_served = |cell: &Cell| matches!(cell.0, Way::Serve(&[], _) | Way::ConnectServe);
+    let is_served = |cell: &Cell| matches!(cell.0, Way::Serve(&[], _) | Way::ConnectServe) && cell.1 != Server::Modern;
     let (served, alone): (Vec<Cell>, Vec<Cell>) = wanted.iter().partition(|cell| is_served(cell));
     let of = |server| served.iter().filter(|cell| cell.1 == server).copied().collect::<Vec<_>>();
     let rows = SERVERS.into_iter().map(of).filter(|row| !row.is_empty());
