@@ -90,7 +90,8 @@ impl Share {
             sent = sent.with_param(&["_meta", "progressToken"], &number.to_string());
         }
         let is_listen = message.method() == Some("subscriptions/listen");
-        let wants_log = meta::log_level(message).is_ok_and(|level| level.is_some());
+        // Log messages come before the answer of a request, and never for one that listens (`server/utilities/logging`).
+        let wants_log = !is_listen && meta::log_level(message).is_ok_and(|level| level.is_some());
         member.open.insert(number, Open { id: id.clone(), token, is_listen, wants_log });
         self.owners.insert(number, key);
         out.push(Action::ToServer(sent));

@@ -315,17 +315,23 @@ fn log_messages_go_to_the_only_one_who_asked() {
         -> S: {{"id":4,"method":"tools/call",{ask}}}
         S: {log}
         -> 2: {log}
-        3: {{"id":1,"method":"tools/call",{ask}}}
-        -> S: {{"id":5,"method":"tools/call",{ask}}}
+        3: {{"id":9,"method":"subscriptions/listen",{ask}}}
+        -> S: {{"id":5,"method":"subscriptions/listen",{ask}}}
         S: {log}
-        S on 5: {log}
+        -> 2: {log}
+        3: {{"id":1,"method":"tools/call",{ask}}}
+        -> S: {{"id":6,"method":"tools/call",{ask}}}
+        S: {log}
+        S on 6: {log}
         -> 3: {log}
         S on 4: {log}
         -> 2: {log}
         leave 3
         -> S: {{"method":"notifications/cancelled","params":{{"requestId":5,"reason":"its client is gone"}}}}
+        -> S: {{"method":"notifications/cancelled","params":{{"requestId":6,"reason":"its client is gone"}}}}
         S: {log}
-        S on 5: {log}
+        S on 6: {log}
+        S: {{"id":6,"result":{{}}}}
         S: {{"id":5,"result":{{}}}}
         S: {log}
         -> 2: {log}

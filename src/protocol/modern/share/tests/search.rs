@@ -307,7 +307,7 @@ impl World {
                     n,
                     token,
                     is_listen: &**method == "subscriptions/listen",
-                    wants_log: message.text().contains("logLevel"),
+                    wants_log: message.text().contains("logLevel") && &**method != "subscriptions/listen",
                     is_ended: false,
                     cancelled: None,
                 });
