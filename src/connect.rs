@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::log;
 use crate::protocol::era::Protocol;
 use crate::restrict::{self, Needs, Wish};
-use crate::system::{self, Signal, Signals};
+use crate::system::{self, Signal, Signals, memory};
 use crate::upstream::http::{Client, Remote};
 use crate::upstream::remote::Inputs;
 use relay::Relay;
@@ -112,7 +112,8 @@ fn failed(what: &str, error: &io::Error) -> Error {
 }
 
 fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
-    thread::Builder::new().name(name.into()).spawn(work).map_err(|e| failed("start a thread", &e))
+    memory::begin(thread::Builder::new().name(name.into()), memory::STACK_BYTES, work)
+        .map_err(|e| failed("start a thread", &e))
 }
 
 fn forward(mut signals: Signals, happenings: &Sender<Happening>) {
@@ -158,7 +159,7 @@ fn stop(
     };
     log::debug(format_args!("{why}"));
     let (writing, finished) = (relay.clone(), sender.clone());
-    let last = thread::Builder::new().name("last".into()).spawn(move || {
+    let last = memory::begin_anyway(thread::Builder::new().name("last".into()), memory::STACK_BYTES, move || {
         writing.stop(&why);
         let _ = finished.send(Happening::Finished);
     });

@@ -129,7 +129,9 @@ impl Demo {
     fn answer(&mut self, line: Line, now: Now, out: &mut String) {
         let messages = match line {
             Line::Complete(bytes) => Message::parse_all(bytes).map_err(|invalid| (invalid.code, invalid.reason)),
-            Line::TooLong { bytes, .. } => Err((INVALID_REQUEST, format!("a line of {bytes} bytes is too long"))),
+            Line::TooLong { bytes, .. } | Line::NoRoom { bytes, .. } => {
+                Err((INVALID_REQUEST, format!("a line of {bytes} bytes is too long")))
+            }
         };
         match messages {
             Ok(messages) => messages.iter().for_each(|message| self.take(message, now, out)),

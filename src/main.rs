@@ -2,11 +2,17 @@
 
 use mcp_proxy::cli::{self, Invocation};
 use mcp_proxy::error::Error;
+use mcp_proxy::system::memory::Allocator;
 use mcp_proxy::{connect, demo, log, serve, system};
 use std::io::Write;
 use std::process::ExitCode;
 
+/// Memory that runs out shall not end the program.
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
 fn main() -> ExitCode {
+    system::stacks::overflow_ends_us();
     let status = run().unwrap_or_else(|error| {
         log::last(format_args!("{error}"));
         error.status()

@@ -34,7 +34,7 @@ use crate::protocol::access::Tokens;
 use crate::protocol::era::Protocol;
 use crate::protocol::network::Network;
 use crate::restrict::{self, Wish};
-use crate::system::{self, Signal, Signals};
+use crate::system::{self, Signal, Signals, memory};
 use house::House;
 use session::Session;
 use std::sync::Arc;
@@ -218,7 +218,7 @@ fn watch_signals(mut signals: Signals, notices: mpsc::Sender<Notice>) -> Result<
             }
         }
     };
-    thread::Builder::new().name("signals".into()).stack_size(STACK_BYTES).spawn(watch).map(drop).map_err(cannot_watch)
+    memory::begin(thread::Builder::new().name("signals".into()), STACK_BYTES, watch).map(drop).map_err(cannot_watch)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]

@@ -1,12 +1,14 @@
 //! The operating system in one small file: signals, process groups, orphans, readiness, randomness.
 //!
 //! Only this file and those below it have `unsafe` blocks; each says why it is sound. Nothing here keeps state, except
-//! the pipe that the signal handler writes to, the list of our own children, and the [`minder`].
+//! the pipe that the signal handler writes to, the list of our own children, the [`minder`], and what [`memory`] keeps.
 #![allow(unsafe_code)]
 
 mod descriptors;
+pub mod memory;
 pub mod minder;
 pub mod sandbox;
+pub mod stacks;
 
 pub use descriptors::{Inherited, inherited_sockets, keep_descriptors, without_permissions};
 

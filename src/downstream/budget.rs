@@ -27,6 +27,12 @@ impl Budget {
         Self { bytes: body_bytes.saturating_mul(BODIES), taken: AtomicUsize::new(0) }
     }
 
+    /// How many bytes all have taken.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// Takes so many bytes, or none if there are not so many left.
     fn take(&self, bytes: usize) -> bool {
         let more = |taken: usize| taken.checked_add(bytes).filter(|all| *all <= self.bytes);

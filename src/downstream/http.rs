@@ -11,8 +11,7 @@ use crate::protocol::chunks::{Chunks, Fault};
 use crate::protocol::head::{self, Body, Framing, Head, Known};
 use crate::protocol::http::Refusal;
 use crate::protocol::network::Peer;
-use crate::system;
-use crate::system::Waker;
+use crate::system::{self, Waker, memory};
 use std::io::{self, Read};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -118,6 +117,8 @@ pub enum Broken {
 const RETRY_AFTER_S: &str = "5";
 /// Why a body is refused that others leave no room for.
 const CROWDED: &str = "too many long messages are being sent at the same time; --max-message-bytes allows more";
+/// Why new work is refused while memory is short.
+const NO_MEMORY: &str = "memory is short at this moment";
 /// A body is read in pieces of this size; what a length promises is not reserved before it comes.
 const PIECE_BYTES: usize = 16 << 10;
 /// The first bytes of a connection are read into this much.
@@ -137,6 +138,24 @@ impl Response {
     #[must_use]
     pub fn json(status: StatusCode, body: Vec<u8>) -> Self {
         Self { status, headers: vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body }
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn written(&self, method: &Method, close: bool) -> Vec<u8> {
+        let mut out = start(self.status, &self.headers, close);
+        if self.body.is_empty() && self.status != StatusCode::NO_CONTENT {
+            out.extend_from_slice(b"content-length: 0\r\n");
+        } else if self.status != StatusCode::NO_CONTENT {
+            out.extend_from_slice(b"content-length: ");
+            out.extend_from_slice(Decimal::new(self.body.len()).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        if method != Method::HEAD {
+            out.extend_from_slice(&self.body);
+        }
+        out
     }
 }
 
@@ -158,9 +177,8 @@ impl Connection {
     ///
     /// # Errors
     /// The connection is broken already.
-    pub fn new(socket: Arc<Socket>, limits: Arc<Limits>, guard: Guard) -> io::Result<Self> {
+    pub fn new(socket: Arc<Socket>, outgoing: Arc<Outgoing>, limits: Arc<Limits>, guard: Guard) -> io::Result<Self> {
         socket.prepare(limits.body_timeout)?;
-        let outgoing = Arc::new(Outgoing::new(socket.clone()));
         Ok(Self {
             socket,
             limits,
@@ -250,11 +268,18 @@ impl Connection {
 
     /// The body needs so much memory.
     fn cover(&mut self, bytes: usize) -> Result<(), Broken> {
-        let may = self.taken.cover(self.guard.budget(), bytes);
-        may.then_some(()).ok_or_else(|| refused(StatusCode::SERVICE_UNAVAILABLE, CROWDED))
+        let budget = self.guard.budget();
+        if !self.taken.cover(budget, bytes) {
+            return Err(refused(StatusCode::SERVICE_UNAVAILABLE, CROWDED));
+        }
+        // What the others have taken may not be there yet.
+        if memory::has_room_to_grow(budget.taken().max(bytes)) { Ok(()) } else { Err(no_memory()) }
     }
 
     fn read_framed(&mut self, body: Body) -> Result<Vec<u8>, Broken> {
+        if body.framing != Framing::None && !memory::has_room(0) {
+            return Err(no_memory());
+        }
         match body.framing {
             Framing::None => Ok(Vec::new()),
             Framing::Length(length) => {
@@ -294,12 +319,16 @@ impl Connection {
                     Err(_) => return Err(Broken::Gone),
                 }
             }
+            // So much more has come: it is no slow body that should leave for others. Drops of it do not count.
+            if !self.guard.place().hear(Instant::now()) {
+                return Err(Broken::Gone);
+            }
         }
         Ok(body)
     }
 
     fn read_chunks(&mut self) -> Result<Vec<u8>, Broken> {
-        let mut chunks = Chunks::new(self.limits.body_bytes);
+        let (mut chunks, mut covered) = (Chunks::new(self.limits.body_bytes), 0);
         loop {
             let used = chunks.feed(self.buffer.left()).map_err(|fault| match fault {
                 Fault::Malformed => refused(StatusCode::BAD_REQUEST, "the request's body has a malformed chunk"),
@@ -309,7 +338,10 @@ impl Connection {
             if chunks.is_over() {
                 return Ok(chunks.into_body());
             }
-            self.cover(chunks.len())?;
+            if chunks.len() > covered {
+                covered = (chunks.len() + chunks.len() / 4).min(self.limits.body_bytes);
+                self.cover(covered)?;
+            }
             if !self.read(PIECE_BYTES, self.limits.body_timeout)? {
                 return Err(paused());
             }
@@ -326,19 +358,7 @@ impl Connection {
     /// Answers the request; says whether the connection can go on.
     pub fn respond(&mut self, response: &Response, method: &Method, close: bool) -> bool {
         self.let_go();
-        let mut out = start(response.status, &response.headers, close);
-        if response.body.is_empty() && response.status != StatusCode::NO_CONTENT {
-            out.extend_from_slice(b"content-length: 0\r\n");
-        } else if response.status != StatusCode::NO_CONTENT {
-            out.extend_from_slice(b"content-length: ");
-            out.extend_from_slice(Decimal::new(response.body.len()).as_bytes());
-            out.extend_from_slice(b"\r\n");
-        }
-        out.extend_from_slice(b"\r\n");
-        if method != Method::HEAD {
-            out.extend_from_slice(&response.body);
-        }
-        self.outgoing.turn().write_all(&out).is_ok() && !close
+        self.outgoing.turn().write_all(&response.written(method, close)).is_ok() && !close
     }
 
     /// Answers a request that cannot be read, and ends the connection.
@@ -531,6 +551,10 @@ fn refused(status: StatusCode, reason: &str) -> Broken {
 
 fn too_long() -> Broken {
     refused(StatusCode::PAYLOAD_TOO_LARGE, "the message is too long; --max-message-bytes allows longer ones")
+}
+
+fn no_memory() -> Broken {
+    refused(StatusCode::SERVICE_UNAVAILABLE, NO_MEMORY)
 }
 
 fn paused() -> Broken {

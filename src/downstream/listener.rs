@@ -5,13 +5,14 @@
 
 use super::budget::Budget;
 use super::door::Door;
-use super::http::Connection;
+use super::http::{Connection, Response};
+use super::outgoing::Outgoing;
 use super::place::{self, Place};
 use super::socket::Socket;
 use crate::error::Error;
 use crate::log;
 use crate::protocol::http::Refusal;
-use crate::system::{self, Poll, Waker};
+use crate::system::{self, Poll, Waker, memory};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::Shutdown;
@@ -20,7 +21,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use ureq_proto::http::StatusCode;
+use ureq_proto::http::{Method, StatusCode};
 
 /// What one connection may cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +86,16 @@ struct Open {
 struct Entry {
     socket: Arc<Socket>,
     place: Arc<Place>,
+    outgoing: Arc<Outgoing>,
+}
+
+impl Entry {
+    /// Its client has sent some of a request, and is to learn that nobody takes it; nothing waits for this.
+    fn tell(&self) {
+        let Some(mut turn) = self.outgoing.try_turn().filter(|turn| turn.waiting() == 0) else { return };
+        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "others need the place of this connection");
+        let _ = turn.write(&[&Response::from(&refusal).written(&Method::GET, true)]);
+    }
 }
 
 impl Open {
@@ -105,7 +116,11 @@ impl Open {
                 heard.insert(number); // a request of it is there, and its thread is about to see it
                 continue;
             }
+            let is_asked = entry.place.has_heard();
             if entry.place.leave() {
+                if is_asked {
+                    entry.tell();
+                }
                 let _ = entry.socket.shutdown(Shutdown::Both); // its thread sees that, and ends
                 self.leaving += 1;
                 return true;
@@ -202,7 +217,7 @@ impl Listener {
         let accepting = {
             let shared = shared.clone();
             let accept = move || accept(&doors, &shared, &ending);
-            thread::Builder::new().name("accept".into()).spawn(accept).map_err(explain)?
+            memory::begin(thread::Builder::new().name("accept".into()), memory::STACK_BYTES, accept).map_err(explain)?
         };
         Ok(Self { shared, accepting, ended })
     }
@@ -315,6 +330,7 @@ struct Newcomer {
 /// Takes a socket over; `None` if there are so many connections that it is not even refused.
 fn admit(socket: Socket, shared: &Arc<Shared>, ending: &Sender<()>) -> io::Result<Option<Newcomer>> {
     let (socket, place) = (Arc::new(socket), Arc::new(Place::new(Instant::now())));
+    let outgoing = Arc::new(Outgoing::new(socket.clone()));
     let most = shared.limits.connections;
     let (count, leaving) = {
         let open = shared.open();
@@ -330,11 +346,12 @@ fn admit(socket: Socket, shared: &Arc<Shared>, ending: &Sender<()>) -> io::Resul
         if open.count() >= most {
             let _ = place.begin(); // it is refused, and stays until that is read
         }
-        open.connections.insert(number, Entry { socket: socket.clone(), place: place.clone() });
+        let (socket, outgoing) = (socket.clone(), outgoing.clone());
+        open.connections.insert(number, Entry { socket, place: place.clone(), outgoing });
         (number, open.count())
     };
     let guard = Guard { number, place, shared: shared.clone(), _ended: ending.clone() };
-    let connection = Connection::new(socket, shared.limits.clone(), guard)?;
+    let connection = Connection::new(socket, outgoing, shared.limits.clone(), guard)?;
     Ok(Some(Newcomer { connection, is_welcome: count <= most }))
 }
 
@@ -352,7 +369,7 @@ fn begin(newcomer: Newcomer, shared: &Arc<Shared>, waiting: &mut Option<Newcomer
             connection.refuse(&Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason));
         }
     };
-    let thread = thread::Builder::new().name("connection".into()).stack_size(STACK_BYTES).spawn(serve);
+    let thread = memory::begin(thread::Builder::new().name("connection".into()), STACK_BYTES, serve);
     if thread.is_err() {
         *waiting = held(&place).take();
     }

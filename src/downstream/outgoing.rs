@@ -4,7 +4,7 @@
 
 use super::socket::Socket;
 use crate::protocol::backlog::Backlog;
-use crate::system;
+use crate::system::{self, memory};
 use std::io::{self, IoSlice, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -49,6 +49,12 @@ impl Turn<'_> {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Whether there is memory for so many bytes more to wait.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        memory::has_room_to_grow(self.waiting.growth(bytes))
     }
 
     /// Writes what the socket takes at once; the rest waits.

@@ -12,7 +12,7 @@
 //! Always: who leaves has no request under way, so that nothing that was accepted goes unanswered. Connections without
 //! any request so far (slow heads, slow bodies, silence) leave first, the one that has waited longest before the others;
 //! when they have no more than a quarter of the places, the one that has waited longest of all leaves, so that idle
-//! connections of earlier clients cannot lock out new ones.
+//! connections of earlier clients cannot lock out new ones. Who leaves in the middle of a request is told so.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,20 +41,22 @@ struct Wait {
     since: Instant,
     /// It is the connection's first.
     first: bool,
+    /// Some of it has come.
+    heard: bool,
 }
 
 impl Place {
     /// The place of a new connection.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self(Mutex::new(State::Waiting(Wait { since: now, first: true })))
+        Self(Mutex::new(State::Waiting(Wait { since: now, first: true, heard: false })))
     }
 
     /// The connection waits for its next request.
     pub fn wait(&self, now: Instant) {
         let mut state = self.state();
         if *state == State::Busy {
-            *state = State::Waiting(Wait { since: now, first: false });
+            *state = State::Waiting(Wait { since: now, first: false, heard: false });
         }
     }
 
@@ -73,7 +75,7 @@ impl Place {
     pub fn hear(&self, now: Instant) -> bool {
         let mut state = self.state();
         if let State::Waiting(wait) = &mut *state {
-            wait.since = now;
+            (wait.since, wait.heard) = (now, true);
         }
         *state != State::Left
     }
@@ -87,6 +89,12 @@ impl Place {
             *state = State::Left;
         }
         may_leave
+    }
+
+    /// Whether some of the next request has come, whose client waits for an answer.
+    #[must_use]
+    pub fn has_heard(&self) -> bool {
+        self.waits().is_some_and(|wait| wait.heard)
     }
 
     /// Whether it was told to leave.

@@ -4,8 +4,8 @@
 
 use crate::log;
 use crate::protocol::lines::{Line, Lines};
-use crate::protocol::message::{INVALID_REQUEST, Id, Invalid, Message};
-use crate::system::{self, Poll};
+use crate::protocol::message::{INTERNAL_ERROR, INVALID_REQUEST, Id, Invalid, Message};
+use crate::system::{self, Poll, memory};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -79,7 +79,12 @@ impl<R: Read> Input<R> {
             let (found, limit) = (&mut self.found, self.limit_bytes);
             match self.reader.read(&mut self.chunk) {
                 Ok(0) => self.end(),
-                Ok(read) => self.lines.feed(&self.chunk[..read], |line| take(found, line, limit)),
+                Ok(read) => {
+                    if !memory::has_room_to_grow(self.lines.growth(read)) {
+                        self.lines.give_up();
+                    }
+                    self.lines.feed(&self.chunk[..read], |line| take(found, line, limit));
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // Whoever started us may share a descriptor with us that does not wait.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&self.reader),
@@ -106,6 +111,10 @@ fn take(found: &mut VecDeque<Received>, line: Line, limit_bytes: usize) {
         Line::TooLong { bytes, ends } => {
             let reason = format!("a line of {bytes} bytes is over the limit of {limit_bytes}");
             Err((Invalid { code: INVALID_REQUEST, reason }, ends.asked()))
+        }
+        Line::NoRoom { bytes, ends } => {
+            let reason = format!("there is no memory for a line of {bytes} bytes");
+            Err((Invalid { code: INTERNAL_ERROR, reason }, ends.asked()))
         }
     };
     match parsed {

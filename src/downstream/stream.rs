@@ -182,7 +182,7 @@ impl Stream {
             (parts[4], parts[5], parts[6]) = (size.as_bytes(), events, b"\r\n");
         }
         let waited = turn.waiting();
-        if waited > 0 && waited + events.len() > self.limit {
+        if waited > 0 && (waited + events.len() > self.limit || !turn.has_room(events.len())) {
             log::warning(format_args!("a client does not read its stream: {waited} bytes wait, the stream is closed"));
             self.break_off();
             return false;

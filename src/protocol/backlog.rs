@@ -29,6 +29,12 @@ impl Backlog {
         self.len() == 0
     }
 
+    /// How many bytes its memory will have once so many more wait; 0 if it stays as it is.
+    #[must_use]
+    pub fn growth(&self, bytes: usize) -> usize {
+        super::lines::growth(&self.bytes, bytes, usize::MAX)
+    }
+
     /// These bytes wait behind the others.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);

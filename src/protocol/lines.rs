@@ -16,6 +16,13 @@ pub enum Line {
         /// How it began and ended.
         ends: Ends,
     },
+    /// A line within the limit, for which there was no memory.
+    NoRoom {
+        /// How long it was.
+        bytes: usize,
+        /// How it began and ended.
+        ends: Ends,
+    },
 }
 
 /// Cuts what is read into lines.
@@ -23,8 +30,10 @@ pub struct Lines {
     limit_bytes: usize,
     /// The unfinished line, unless it is too long already; a carriage return is held beyond the limit.
     held: Vec<u8>,
-    /// What is kept of an unfinished line that is too long.
+    /// What is kept of an unfinished line that is too long, or for which there is no memory.
     ends: Ends,
+    /// There is no memory for the unfinished line.
+    is_given_up: bool,
     /// How long the unfinished line is, kept or not.
     length: usize,
     /// Whether its last byte is a carriage return, which may belong to its end.
@@ -35,7 +44,30 @@ impl Lines {
     /// Lines of at most `limit_bytes`, their end not counted.
     #[must_use]
     pub fn new(limit_bytes: usize) -> Self {
-        Self { limit_bytes, held: Vec::new(), ends: Ends::default(), length: 0, carriage_return: false }
+        Self {
+            limit_bytes,
+            held: Vec::new(),
+            ends: Ends::default(),
+            is_given_up: false,
+            length: 0,
+            carriage_return: false,
+        }
+    }
+
+    /// How many bytes the memory for the unfinished line will have once so many more have come; 0 if it stays as it is.
+    #[must_use]
+    pub fn growth(&self, bytes: usize) -> usize {
+        if self.is_given_up || self.length > self.most() { 0 } else { growth(&self.held, bytes, self.most()) }
+    }
+
+    /// There is no memory for more of the unfinished line: it is counted and not kept.
+    pub fn give_up(&mut self) {
+        self.is_given_up = true;
+        self.ends.add(&std::mem::take(&mut self.held));
+    }
+
+    fn most(&self) -> usize {
+        self.limit_bytes.saturating_add(1)
     }
 
     /// Takes bytes as they were read and gives every line that they complete, in order, without line end
@@ -60,10 +92,12 @@ impl Lines {
         let bytes = std::mem::take(&mut self.length) - ended_by_two;
         // The buffer goes with the line, so that none stays as large as the largest line was.
         let mut line = std::mem::take(&mut self.held);
-        if bytes > self.limit_bytes {
+        let is_given_up = std::mem::take(&mut self.is_given_up);
+        if bytes > self.limit_bytes || is_given_up {
             let mut ends = std::mem::take(&mut self.ends);
             ends.add(&line);
-            return Some(Line::TooLong { bytes, ends });
+            let is_too_long = bytes > self.limit_bytes;
+            return Some(if is_too_long { Line::TooLong { bytes, ends } } else { Line::NoRoom { bytes, ends } });
         }
         line.truncate(bytes);
         (!line.trim_ascii().is_empty()).then_some(Line::Complete(line))
@@ -71,10 +105,10 @@ impl Lines {
 
     fn hold(&mut self, part: &[u8]) {
         let Some(last) = part.last() else { return };
-        let most = self.limit_bytes.saturating_add(1);
         self.carriage_return = *last == b'\r';
         self.length = self.length.saturating_add(part.len());
-        if self.length > most {
+        let most = self.most();
+        if self.length > most || self.is_given_up {
             self.ends.add(&std::mem::take(&mut self.held));
             self.ends.add(part);
         } else {
@@ -102,12 +136,18 @@ pub(super) fn cut<'a>(bytes: &mut &'a [u8], end: u8) -> (&'a [u8], bool) {
 
 /// Appends to a buffer that never holds more than `most`: it doubles as a `Vec` does, but not beyond that.
 pub(super) fn append(held: &mut Vec<u8>, part: &[u8], most: usize) {
-    let needed = held.len() + part.len();
-    if needed > held.capacity() {
-        let doubled = held.capacity().saturating_mul(2).min(most);
-        held.reserve_exact(needed.max(doubled) - held.len());
+    let growth = growth(held, part.len(), most);
+    if growth > 0 {
+        held.reserve_exact(growth - held.len());
     }
     held.extend_from_slice(part);
+}
+
+/// How large such a buffer becomes when so many bytes more are to be held; 0 if it stays as it is.
+pub(super) fn growth(held: &Vec<u8>, bytes: usize, most: usize) -> usize {
+    let needed = held.len().saturating_add(bytes);
+    let doubled = held.capacity().saturating_mul(2).min(most);
+    if needed > held.capacity() { needed.max(doubled) } else { 0 }
 }
 
 #[cfg(test)]
@@ -121,7 +161,7 @@ mod tests {
         let mut show = |line| {
             found.push(match line {
                 Line::Complete(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-                Line::TooLong { bytes, .. } => Err(bytes),
+                Line::TooLong { bytes, .. } | Line::NoRoom { bytes, .. } => Err(bytes),
             });
         };
         for piece in pieces {
@@ -212,6 +252,33 @@ mod tests {
         });
         assert!((1 << 20..=(1 << 20) + 1).contains(&longest), "{longest}");
         assert_eq!(lines.held.capacity(), 0, "nothing of it stays");
+    }
+
+    #[test]
+    fn a_line_that_is_given_up_costs_only_itself() {
+        let mut lines = Lines::new(100);
+        let mut found = Vec::new();
+        let mut show = |line| {
+            found.push(match line {
+                Line::NoRoom { bytes, ends } => format!("{bytes} {:?}", ends.answered()),
+                Line::TooLong { bytes, .. } => format!("{bytes} too long"),
+                Line::Complete(line) => String::from_utf8(line).unwrap(),
+            });
+        };
+        lines.feed(b"one\n{\"id\":7,\"res", &mut show);
+        assert_eq!((lines.growth(0), lines.growth(1), lines.growth(50)), (0, 26, 63));
+        lines.give_up();
+        assert_eq!((lines.growth(1000), lines.held.capacity()), (0, 0));
+        lines.feed(b"ult\":0}\r", &mut show);
+        lines.feed(b"\ntwo\n", &mut show);
+        lines.feed(b"three", &mut show);
+        lines.give_up();
+        lines.feed(&[b'x'; 100], &mut show);
+        assert_eq!(lines.growth(1), 0);
+        lines.finish().map(&mut show);
+        lines.feed(b"four\n", &mut show);
+        let seven = crate::protocol::message::Id::from_json("7");
+        assert_eq!(found, ["one", &format!("20 {seven:?}"), "two", "105 too long", "four"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! stream however it is cut. What the decoder holds is bounded: an event over the limit is counted and not kept,
 //! and the events after it are read as ever.
 
-use super::lines::{append, cut};
+use super::lines::{append, cut, growth};
 use std::fmt;
 use std::time::Duration;
 
@@ -194,6 +194,12 @@ impl Decoder {
                 self.end_line().map(&mut event);
             }
         }
+    }
+
+    /// How many bytes the memory for the unfinished event will have once so many more have come; 0 if it stays as it is.
+    #[must_use]
+    pub fn growth(&self, bytes: usize) -> usize {
+        growth(&self.unfinished.data, bytes, self.limit_bytes)
     }
 
     /// Where to resume: the id of the last complete event that had one.

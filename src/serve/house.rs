@@ -20,7 +20,7 @@ use crate::protocol::hub::{Hub, Kind};
 use crate::protocol::message::{Kind as MessageKind, Message};
 use crate::protocol::metrics::Refusals;
 use crate::protocol::share::Share;
-use crate::system;
+use crate::system::{self, memory};
 use crate::upstream::{Event, Link, Receiver, child, remote};
 use std::collections::HashMap;
 use std::sync::mpsc;
@@ -388,7 +388,7 @@ impl House {
         let thread = {
             let (house, offer, server) = (self.clone(), offer.clone(), server.clone());
             let listen = move || house.listen(&offer, &server, receiver);
-            thread::Builder::new().name("server".into()).stack_size(STACK_BYTES).spawn(listen)
+            memory::begin(thread::Builder::new().name("server".into()), STACK_BYTES, listen)
         };
         let thread = thread.map_err(|error| {
             self.discount_server(server.number);

@@ -14,7 +14,7 @@
 //! Always: the pipe does not wait any more before the signal is sent that ends a read. So a read that was under way is
 //! ended by the signal, and one that begins later does not wait. A call that comes late ends a read too early, and no more.
 
-use super::{Watch, check, set_waiting};
+use super::{Watch, check, memory, set_waiting};
 use std::collections::HashMap;
 use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -123,7 +123,7 @@ impl Minder {
             let minder = minder.clone();
             move || minder.run()
         };
-        thread::Builder::new().name("minder".into()).stack_size(STACK_BYTES).spawn(run)?;
+        memory::begin(thread::Builder::new().name("minder".into()), STACK_BYTES, run)?;
         *there = Some(minder.clone());
         Ok(minder)
     }

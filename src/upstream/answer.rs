@@ -4,6 +4,7 @@
 //! only once all of it was read.
 
 use super::agent::{Connection, Limit};
+use crate::system::memory;
 use std::io::{self, ErrorKind, Read};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 use ureq::{Error, Timeout};
@@ -187,7 +188,19 @@ impl Body {
     /// The body broke.
     pub fn append_to(&mut self, all: &mut Vec<u8>, most: usize) -> io::Result<()> {
         while all.len() < most {
-            if self.next(most - all.len(), |bytes| all.extend_from_slice(bytes)).map_err(Error::into_io)? == 0 {
+            let (left, mut has_room) = (most - all.len(), true);
+            let take = |bytes: &[u8]| {
+                let needed = all.len() + bytes.len();
+                has_room = needed <= all.capacity() || memory::has_room_to_grow(needed.max(2 * all.capacity()));
+                if has_room {
+                    all.extend_from_slice(bytes);
+                }
+            };
+            let taken = self.next(left, take).map_err(Error::into_io)?;
+            if !has_room {
+                return Err(ErrorKind::OutOfMemory.into());
+            }
+            if taken == 0 {
                 break;
             }
         }

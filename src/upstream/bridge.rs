@@ -21,6 +21,7 @@ use crate::log;
 use crate::protocol::bridge::to_modern::Crossed;
 use crate::protocol::era::{Era, Way};
 use crate::protocol::message::Message;
+use crate::system::memory;
 pub use machine::{Inputs, Machine};
 use outbox::Outbox;
 use std::collections::VecDeque;
@@ -282,7 +283,7 @@ impl State {
 
 fn start(state: &mut State, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String> {
     state.threads.retain(|thread| !thread.is_finished());
-    let thread = thread::Builder::new().name(name.into()).spawn(work);
+    let thread = memory::begin(thread::Builder::new().name(name.into()), memory::STACK_BYTES, work);
     state.threads.push(thread.map_err(|error| format!("cannot start a thread: {error}"))?);
     Ok(())
 }

@@ -19,7 +19,7 @@ mod output;
 use super::Link;
 use crate::error::Error;
 use crate::log;
-use crate::system::{self, Waker, Watch};
+use crate::system::{self, Waker, Watch, memory};
 use input::Shared;
 use output::Output;
 use std::ffi::OsString;
@@ -58,6 +58,8 @@ pub struct Limits {
     /// What marks its lines in our log, where there are several servers.
     pub mark: Option<Arc<str>>,
 }
+/// What it takes of our own memory to start one: threads and buffers.
+const START_BYTES: usize = 1 << 20;
 /// What a server gets of our environment when it does not get all of it.
 const INHERITED: [&str; 6] = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER"];
 /// What it does not get even then: our own secrets, and sockets that were opened for us alone.
@@ -84,6 +86,9 @@ impl Command {
     }
 
     fn spawn(&self, limits: Limits) -> io::Result<Link> {
+        if !memory::has_room(START_BYTES) {
+            return Err(io::Error::from_raw_os_error(libc::ENOMEM));
+        }
         let (waker, watch) = (Waker::new()?, Watch::new()?);
         let mut child = system::start_child(|| {
             let child = self.prepare().spawn()?;

@@ -12,6 +12,7 @@ use super::waits::Bystander;
 use super::{Deliver, Event, Failed, Link, Receiver, Sender, Undelivered};
 use crate::log;
 use crate::protocol::message::{INTERNAL_ERROR, Kind, Message};
+use crate::system::memory;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -69,7 +70,7 @@ impl Crew {
     /// No thread yet, and at most a few more than `open_requests`.
     pub fn new(deliver: Deliver, failed: Failed, open_requests: usize) -> Arc<Self> {
         let most = open_requests.saturating_add(SPARE);
-        let start: Start = |work| thread::Builder::new().name("post".into()).spawn(work);
+        let start: Start = |work| memory::begin(thread::Builder::new().name("post".into()), memory::STACK_BYTES, work);
         Arc::new(Self { deliver, failed, most, start, state: Mutex::default(), work: Condvar::new() })
     }
 

@@ -5,7 +5,7 @@
 use super::socket::Socket;
 use super::waits::{LONG, Waits, stopped};
 use crate::protocol::proxy;
-use crate::system;
+use crate::system::{self, memory};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
@@ -47,7 +47,8 @@ impl Dialer {
         let number = self.waits.begin(sender.clone())?;
         let until = allowed.and_then(|allowed| Instant::now().checked_add(allowed));
         let dialing = move || drop(sender.send(connect(&host, port, until)));
-        let _never_joined = thread::Builder::new().name("dial".into()).spawn(dialing).map_err(Error::Io)?;
+        let _never_joined = memory::begin(thread::Builder::new().name("dial".into()), memory::STACK_BYTES, dialing)
+            .map_err(Error::Io)?;
         let found = self.waits.patiently(allowed, |limit| match limit {
             None => dialed.recv().map(Some).map_err(|_| stopped()),
             Some(limit) => match dialed.recv_timeout(limit) {

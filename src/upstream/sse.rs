@@ -14,6 +14,7 @@ use crate::protocol::message::Message;
 use crate::protocol::remote;
 use crate::protocol::sse::{self, Decoder, TooLong};
 use crate::protocol::uri::{self, Origin};
+use crate::system::memory;
 use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -330,6 +331,9 @@ impl Stream {
         match self.reader.read(&mut self.chunk) {
             Ok(0) => Err(self.attempt.reason(|| format!("'{}' closed the stream", self.shown))),
             Ok(read) => {
+                if !memory::has_room_to_grow(self.decoder.growth(read)) {
+                    return Err(format!("there is no memory for a message of '{}'", self.shown));
+                }
                 self.decoder.feed(&self.chunk[..read], |event| self.decoded.push_back(event));
                 Ok(())
             }

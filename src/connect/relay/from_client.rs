@@ -7,10 +7,10 @@ use crate::protocol::era;
 use crate::protocol::message::{INTERNAL_ERROR, Kind, Message};
 use crate::protocol::reconnect::ToServer;
 use crate::protocol::session::FromClient;
-use crate::system::{self, Poll};
+use crate::system::{self, Poll, memory};
 use crate::upstream;
 use std::os::fd::AsFd;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
@@ -138,12 +138,18 @@ impl Relay {
         }
         let Some(input) = reading.input.take() else { return };
         drop(reading);
-        let relay = self.clone();
-        let reader = thread::Builder::new().name("client".into()).spawn(move || relay.read_client(input));
-        if let Err(error) = reader {
-            // The input went with the closure: to the client this looks as if we had ended.
-            log::error(format_args!("cannot start a thread: {error}"));
-            let _ = self.happenings.send(Happening::EndOfInput);
+        let place = Arc::new(Mutex::new(Some(input)));
+        let (taken, relay) = (place.clone(), self.clone());
+        let read = move || {
+            if let Some(input) = held(&taken).take() {
+                relay.read_client(input);
+            }
+        };
+        let builder = thread::Builder::new().name("client".into());
+        if let Err(error) = memory::begin_anyway(builder, memory::STACK_BYTES, read) {
+            log::warning(format_args!("cannot start a thread: {error}: what the client says waits for a call's end"));
+            let mut reading = self.reading();
+            (reading.input, reading.is_overdue) = (held(&place).take(), true);
         }
     }
 
@@ -184,4 +190,8 @@ impl Relay {
         self.tell(answer.as_slice());
         None
     }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,7 @@ use crate::log;
 use crate::protocol::message::{Kind, Message};
 use crate::protocol::reconnect::{self, Attempt, Next};
 use crate::protocol::session::FromServer;
+use crate::system::memory;
 use crate::upstream::remote::{self, Crossing};
 use crate::upstream::waits::Bystander;
 use crate::upstream::{self, Event, Link};
@@ -181,7 +182,8 @@ impl Relay {
     fn work(self: &Arc<Self>, state: &mut State, work: impl FnOnce(&Arc<Self>) + Send + 'static) {
         let relay = self.clone();
         state.workers.retain(|worker| !worker.is_finished());
-        match thread::Builder::new().name("waiting".into()).spawn(move || work(&relay)) {
+        let builder = thread::Builder::new().name("waiting".into());
+        match memory::begin_anyway(builder, memory::STACK_BYTES, move || work(&relay)) {
             Ok(worker) => {
                 state.turn = Some(worker.thread().id());
                 state.workers.push(worker);

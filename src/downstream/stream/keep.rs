@@ -20,7 +20,7 @@ use crate::downstream::http::{Connection, Received};
 use crate::downstream::outgoing::Turn;
 use crate::log;
 use crate::protocol::sse;
-use crate::system::{self, Poll};
+use crate::system::{self, Poll, memory};
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -233,8 +233,8 @@ impl Stream {
         } else if state.aside.is_some() {
             self.waker.wake();
         } else if let Some(stream) = self.this.upgrade() {
-            let thread = thread::Builder::new().name("answer".into()).stack_size(STACK_BYTES);
-            match thread.spawn(move || stream.keep_aside()) {
+            let thread = thread::Builder::new().name("answer".into());
+            match memory::begin_anyway(thread, STACK_BYTES, move || stream.keep_aside()) {
                 Ok(aside) => state.aside = Some(aside),
                 Err(error) => {
                     log::warning(format_args!("an answer is cut off: no thread is left: {}", log::cause(&error)));

@@ -5,7 +5,7 @@
 use super::Limits;
 use crate::protocol::backlog::Backlog;
 use crate::protocol::message::Message;
-use crate::system::Waker;
+use crate::system::{Waker, memory};
 use crate::upstream::{Sender, Undelivered};
 use std::io::{self, IoSlice, Write};
 use std::process::ChildStdin;
@@ -64,7 +64,10 @@ impl Sender for Shared {
         if self.stop.load(Ordering::Acquire) > stop::NO {
             return gone("the server is being stopped");
         }
-        if !input.waiting.is_empty() && input.waiting.len() + message.bytes().len() > self.limits.waiting_bytes {
+        let length = message.bytes().len();
+        let is_full = input.waiting.len() + length > self.limits.waiting_bytes
+            || !memory::has_room_to_grow(input.waiting.growth(length));
+        if !input.waiting.is_empty() && is_full {
             return Err(Undelivered::Full);
         }
         match input.write_line(message.bytes()) {

@@ -14,9 +14,10 @@ use super::calm::Calm;
 use super::input::{Shared, stop};
 use crate::log;
 use crate::protocol::lines::{Line, Lines};
+use crate::protocol::message::ends::Ends;
 use crate::protocol::message::{INTERNAL_ERROR, Message};
 use crate::system::minder::{self, Minded};
-use crate::system::{self, Watch};
+use crate::system::{self, Watch, memory};
 use crate::upstream::{Event, Receiver};
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, Read};
@@ -275,6 +276,9 @@ impl Output {
             }
         };
         let mut lines = std::mem::replace(&mut self.lines, Lines::new(0));
+        if !memory::has_room_to_grow(lines.growth(read)) {
+            lines.give_up();
+        }
         lines.feed(&buffer[..read], |line| self.take_line(line));
         self.lines = lines;
         self.buffer = if read == buffer.len() {
@@ -306,15 +310,23 @@ impl Output {
             Line::TooLong { bytes, ends } => {
                 let most = self.shared.limits.line_bytes;
                 self.leave_out(format_args!("of {bytes} bytes, more than {most}"));
-                // Whoever waits for it would wait for ever.
-                self.ready.extend(ends.answered().map(|id| {
-                    let reason = format!(
-                        "the server's answer has {bytes} bytes, more than {most}; --max-message-bytes allows longer ones"
-                    );
-                    Message::error(Some(&id), INTERNAL_ERROR, &reason)
-                }));
+                self.answer_instead(&ends, &format!(
+                    "the server's answer has {bytes} bytes, more than {most}; --max-message-bytes allows longer ones"
+                ));
+            }
+            Line::NoRoom { bytes, ends } => {
+                self.leave_out(format_args!("of {bytes} bytes, for which there is no memory"));
+                self.answer_instead(
+                    &ends,
+                    &format!("the server's answer has {bytes} bytes, for which there is no memory"),
+                );
             }
         }
+    }
+
+    /// Whoever waits for an answer that is left out would wait for ever.
+    fn answer_instead(&mut self, ends: &Ends, reason: &str) {
+        self.ready.extend(ends.answered().map(|id| Message::error(Some(&id), INTERNAL_ERROR, reason)));
     }
 
     /// A line is not passed on; a server that writes many of them does not flood our log with them.
@@ -360,7 +372,9 @@ impl Drop for Output {
 fn log_stderr(mark: Option<&str>, line: Line) {
     match line {
         Line::Complete(line) => log::foreign(mark, &line),
-        Line::TooLong { bytes, .. } => log::debug(format_args!("the server logged a line of {bytes} bytes: left out")),
+        Line::TooLong { bytes, .. } | Line::NoRoom { bytes, .. } => {
+            log::debug(format_args!("the server logged a line of {bytes} bytes: left out"));
+        }
     }
 }
 

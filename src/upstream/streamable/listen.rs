@@ -7,6 +7,7 @@ use super::stream::{Broken, Events};
 use crate::log;
 use crate::protocol::remote::is_type;
 use crate::protocol::retry::Retry;
+use crate::system::memory;
 use crate::upstream::exchange::Answer;
 use crate::upstream::{http, waits};
 use std::sync::{Arc, PoisonError};
@@ -30,9 +31,8 @@ impl Streamable {
             None if state.stopped.is_some() => {}
             None => {
                 let conversation = self.clone();
-                let listener =
-                    thread::Builder::new().name("listener".into()).spawn(move || conversation.keep_listening());
-                match listener {
+                let builder = thread::Builder::new().name("listener".into());
+                match memory::begin(builder, memory::STACK_BYTES, move || conversation.keep_listening()) {
                     Ok(listener) => state.listener = Some(listener),
                     Err(error) => log::warning(format_args!("cannot start a thread: {error}")),
                 }

@@ -8,6 +8,7 @@ use crate::protocol::era::{self, Era};
 use crate::protocol::message::{Id, Kind, Message};
 use crate::protocol::modern;
 use crate::protocol::remote::{self, Refusal, Resume, Resumed};
+use crate::system::memory;
 use crate::upstream::answer::Body;
 use crate::upstream::exchange::{self, Answer, Redirects, Ways};
 use crate::upstream::http::{self, Route};
@@ -191,7 +192,8 @@ impl Streamable {
     pub(super) fn read_json(&self, answer: Answer) -> Result<Vec<Message>, Failure> {
         let shown = || log::address(&answer.url.to_string());
         let limit = self.client.remote().message_limit_bytes;
-        let mut body = Vec::with_capacity(expected(answer.response.headers()).min(limit));
+        let expected = expected(answer.response.headers()).min(limit);
+        let mut body = Vec::with_capacity(if memory::has_room_to_grow(expected) { expected } else { 0 });
         if let Err(error) = answer.response.into_body().append_to(&mut body, limit.saturating_add(1)) {
             let why = answer.route.broken(&ureq::Error::from(error));
             return Err(self.reason(format!("the answer of '{}' broke: {why}", shown())).into());

@@ -3,6 +3,7 @@
 use crate::log;
 use crate::protocol::message::Message;
 use crate::protocol::sse::{self, Decoder, TooLong};
+use crate::system::memory;
 use crate::upstream::answer::Body;
 use crate::upstream::exchange::Answer;
 use crate::upstream::http::Route;
@@ -113,6 +114,9 @@ impl Events {
             Ok(0) => Err(Broken::Ended(format!("'{}' closed the stream before the answer", self.shown))),
             Ok(read) => {
                 self.has_come = true;
+                if !memory::has_room_to_grow(self.decoder.growth(read)) {
+                    return Err(Broken::TooLong(format!("there is no memory for a message of '{}'", self.shown)));
+                }
                 let decoded = &mut self.decoded;
                 self.decoder.feed(&self.chunk[..read], |event| decoded.push_back(event));
                 Ok(())

@@ -19,7 +19,7 @@ fn found(pieces: &[&[u8]], limit: usize) -> Vec<Found> {
     let mut found = Vec::new();
     let take = |line| match line {
         Line::Complete(bytes) => Ok(bytes),
-        Line::TooLong { bytes, .. } => Err(bytes),
+        Line::TooLong { bytes, .. } | Line::NoRoom { bytes, .. } => Err(bytes),
     };
     for piece in pieces {
         lines.feed(piece, |line| found.push(take(line)));
