@@ -1,5 +1,5 @@
-//! Everything breaks while many clients call: servers, connections, the remote, descriptors, threads, the log, the
-//! clock. From a seed, which is printed; `FAULTS_SEED` runs it again. After each run every request was answered once,
+//! Everything breaks while many clients call: servers, connections, the remote, descriptors, threads, memory, the log,
+//! the clock. From a seed, which is printed; `FAULTS_SEED` runs it again. After each run every request was answered once,
 //! nobody got what is another's, nothing was done twice, nothing is left, and a fresh client is served.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -75,6 +75,8 @@ const ALL: &[Kind] = &[
     Kind::HalfOpen,
     Kind::Descriptors,
     Kind::Threads,
+    Kind::Space,
+    Kind::Data,
     Kind::Clock,
 ];
 
@@ -91,6 +93,8 @@ const THERE: &[Kind] = &[
     Kind::Restarted,
     Kind::Descriptors,
     Kind::Threads,
+    Kind::Space,
+    Kind::Data,
 ];
 
 /// The seed of the short runs.
@@ -129,6 +133,16 @@ fn the_way_to_a_shared_remote_server_breaks() {
 #[test]
 fn descriptors_and_threads_run_out() {
     serves(&short(Sharing::Own, 6, &[Kind::Descriptors, Kind::Threads, Kind::Killed]));
+}
+
+#[test]
+fn memory_runs_out() {
+    let plan = |sharing, number| short(sharing, number, &[Kind::Space, Kind::Data, Kind::Killed]);
+    thread::scope(|scope| {
+        scope.spawn(|| serves(&plan(Sharing::Own, 9)));
+        scope.spawn(|| serves(&plan(Sharing::Shared, 10)));
+        scope.spawn(|| serves(&plan(Sharing::Stateless, 14)));
+    });
 }
 
 #[test]

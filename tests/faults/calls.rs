@@ -27,6 +27,8 @@ pub enum Act {
     Echo,
     /// Tell progress and answer.
     Tell,
+    /// Answer what is long.
+    Long,
     /// Take a while.
     Slow,
     /// Close its stdout and live on.

@@ -63,6 +63,7 @@ impl Streamable {
     fn post(&mut self, place: usize, message: &str) -> Result<(), Fate> {
         let headers = self.headers();
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.wires[place].take_if(|wire| wire.is_closed());
         if self.wires[place].is_none() {
             self.wires[place] = Wire::connect(&self.door.address, &self.inbox.ledger).ok();
         }
@@ -83,7 +84,9 @@ impl Streamable {
             }
             Err(error) => {
                 self.wires[place] = None;
-                Err((self.door.fate(port), error.to_string()))
+                let fate = self.door.fate(port);
+                let is_closed = fate == Fate::Lost && is_end(&error) && self.inbox.ledger.is_scarce();
+                Err((if is_closed { Fate::Closed } else { fate }, error.to_string()))
             }
         }
     }
@@ -165,6 +168,12 @@ impl Client for Streamable {
     }
 }
 
+/// Whether a connection ended before anything of an answer came.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+}
+
 /// A client of HTTP+SSE.
 pub struct Sse {
     door: Door,
@@ -224,6 +233,7 @@ impl Sse {
     /// Posts a message and gives the status; none if nobody knows what became of it.
     fn post(&mut self, message: &str) -> Option<u16> {
         let endpoint = self.stream.as_ref()?.endpoint.clone();
+        self.post.take_if(|wire| wire.is_closed());
         if self.post.is_none() {
             self.post = Wire::connect(&self.door.address, &self.inbox.ledger).ok();
         }
@@ -270,17 +280,21 @@ impl Client for Sse {
         let stream = self.stream.as_ref().expect("it was there");
         let port = stream.port;
         let patience = Patience::new(&self.inbox.ledger);
-        let end = (doubtful && self.door.cutter.is_some()).then(|| Instant::now() + DOUBT);
+        // Nobody knows what became of a message whose POST was not answered.
+        let doubt = match doubtful {
+            true if self.door.cutter.is_some() => Some(Fate::Cut),
+            true if self.inbox.ledger.is_scarce() => Some(Fate::Closed),
+            _ => None,
+        };
+        let end = doubt.map(|_| Instant::now() + DOUBT);
         while !self.inbox.open.is_empty() {
             match patience.next(&stream.messages, end) {
                 Ok(message) => self.inbox.hear(&message),
                 Err(RecvTimeoutError::Disconnected) => {
-                    let known = doubtful && self.door.cutter.is_some();
-                    self.inbox.give_up_all(if known { Fate::Cut } else { self.door.fate(port) }, "the stream ended");
+                    self.inbox.give_up_all(doubt.unwrap_or_else(|| self.door.fate(port)), "the stream ended");
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    let known = doubtful && self.door.cutter.is_some();
-                    self.inbox.give_up_all(if known { Fate::Cut } else { Fate::Lost }, "no answer in time");
+                    self.inbox.give_up_all(doubt.unwrap_or(Fate::Lost), "no answer in time");
                 }
             }
         }

@@ -180,6 +180,9 @@ impl Shared {
             if cuts {
                 return self.cut(line);
             }
+            if written.is_err() && way == Way::Up {
+                return; // what the server has said last still reaches the client
+            }
             if written.is_err() {
                 break;
             }

@@ -9,6 +9,7 @@ use super::seed::Seed;
 use crate::support::{descendants, kill};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -44,6 +45,10 @@ pub enum Kind {
     Descriptors,
     /// There are no more threads, nor processes.
     Threads,
+    /// There is hardly more address space, while long messages and new connections come.
+    Space,
+    /// The same for memory of one's own that can be written.
+    Data,
     /// The clock on the wall jumps.
     Clock,
 }
@@ -65,10 +70,21 @@ impl Kind {
             Self::Restarted => "remote killed and restarted",
             Self::Descriptors => "no more descriptors",
             Self::Threads => "no more threads or processes",
+            Self::Space => "no more address space",
+            Self::Data => "no more memory for data",
             Self::Clock => "wall clock jumped",
         }
     }
 }
+
+/// How much memory is free at most when there is hardly any.
+const MOST_FREE: u64 = 4 << 20;
+/// How long after it a client may learn that its connection had to leave: it reads one answer after the other.
+const TOLD: Duration = Duration::from_secs(20);
+/// How many connections are opened then.
+const NEWCOMERS: usize = 30;
+/// The limits of memory, as `prlimit` and as `/proc` call them.
+const MEMORY: [(&str, &str); 2] = [("as", "address space"), ("data", "data size")];
 
 /// What there is to be broken.
 pub struct Target {
@@ -97,14 +113,14 @@ impl Target {
             } else {
                 first.swap_remove(usize::try_from(seed.below(first.len() as u64)).unwrap())
             };
-            if self.happen(kind, seed, restart) {
+            if self.happen(kind, seed, ledger, restart) {
                 ledger.fault(kind.name());
             }
             thread::sleep(pause);
         }
     }
 
-    fn happen(&self, kind: Kind, seed: &mut Seed, restart: &dyn Fn()) -> bool {
+    fn happen(&self, kind: Kind, seed: &mut Seed, ledger: &Ledger, restart: &dyn Fn()) -> bool {
         let a_while = Duration::from_millis(50 + seed.below(250));
         match kind {
             Kind::Killed => self.server(seed).map(|pid| kill("KILL", &pid.to_string())).is_some(),
@@ -127,8 +143,10 @@ impl Target {
                 restart();
                 true
             }
-            Kind::Descriptors => self.scarce("nofile", |pid| count(pid, "fd") + 2, a_while),
-            Kind::Threads => self.scarce("nproc", tasks_of_user, a_while),
+            Kind::Descriptors => self.scarce("nofile", |pid| count(pid, "fd") + 2, a_while, ledger),
+            Kind::Threads => self.scarce("nproc", tasks_of_user, a_while, ledger),
+            Kind::Space => self.crowded("as", "VmSize", seed, a_while, ledger),
+            Kind::Data => self.crowded("data", "VmData", seed, a_while, ledger),
             Kind::Clock => self.jump(seed),
         }
     }
@@ -149,7 +167,8 @@ impl Target {
     }
 
     /// Lets the processes have hardly more of something than they have, for a while.
-    fn scarce(&self, limit: &str, most: impl Fn(u32) -> u64, a_while: Duration) -> bool {
+    fn scarce(&self, limit: &str, most: impl Fn(u32) -> u64, a_while: Duration, ledger: &Ledger) -> bool {
+        ledger.is_scarce_for(a_while + TOLD);
         for pid in &self.pids {
             prlimit(*pid, limit, &format!("{}:", most(*pid)));
         }
@@ -158,11 +177,37 @@ impl Target {
         true
     }
 
+    /// Lets the processes have hardly more memory than they have, for a while, and gives them much to do.
+    fn crowded(&self, limit: &str, figure: &str, seed: &mut Seed, a_while: Duration, ledger: &Ledger) -> bool {
+        let (some, longer) = (seed.below(MOST_FREE), a_while * u32::try_from(1 + seed.below(4)).unwrap());
+        ledger.is_scarce_for(longer + TOLD);
+        self.orders.lock().unwrap().extend([Act::Long; 4]);
+        if seed.below(2) == 0 {
+            thread::sleep(Duration::from_millis(seed.below(20))); // long messages may be on their way by now
+        }
+        for pid in &self.pids {
+            prlimit(*pid, limit, &format!("{}:", status(*pid, figure) * 1024 + some));
+        }
+        let connections: Vec<_> = (0..NEWCOMERS).map(|_| TcpStream::connect(&self.cutter.address)).collect();
+        self.orders.lock().unwrap().extend([Act::Long; 4]);
+        thread::sleep(longer);
+        drop(connections);
+        self.relieve();
+        for pid in descendants(self.host.load(Ordering::SeqCst)) {
+            for (limit, name) in MEMORY {
+                prlimit(pid, limit, &format!("{}:", most(pid, name))); // servers that were begun meanwhile
+            }
+        }
+        true
+    }
+
     /// Gives back what was made scarce.
     fn relieve(&self) {
         for pid in &self.pids {
             prlimit(*pid, "nofile", "1024:");
-            prlimit(*pid, "nproc", &format!("{}:", most_processes(*pid)));
+            for (limit, name) in [("nproc", "processes"), MEMORY[0], MEMORY[1]] {
+                prlimit(*pid, limit, &format!("{}:", most(*pid, name)));
+            }
         }
     }
 
@@ -194,10 +239,10 @@ pub fn status(pid: u32, name: &str) -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// What the soft limit may be set to.
-fn most_processes(pid: u32) -> String {
+/// What a soft limit may be set to.
+fn most(pid: u32, name: &str) -> String {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max processes"));
+    let line = limits.lines().find_map(|line| line.strip_prefix(&format!("Max {name} ")));
     line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or("unlimited").to_owned()
 }
 

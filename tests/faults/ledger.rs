@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub enum Fate {
     Refused(u16),
     /// We cut its connection, and its client knows.
     Cut,
+    /// Its connection was closed for others, when connections had run out and it had only waited so far: its client may
+    /// send it again, for it was never done.
+    Closed,
     /// Its connection ended and nobody had cut it, or nothing came in time.
     Lost,
 }
@@ -43,6 +46,8 @@ pub struct Ledger {
 
 #[derive(Default)]
 struct State {
+    /// Until when connections that wait may have to leave.
+    scarce_until: Option<Instant>,
     fates: HashMap<u64, Fate>,
     faults: BTreeMap<&'static str, u64>,
     counts: Counts,
@@ -62,6 +67,8 @@ pub struct Counts {
     pub refused: u64,
     /// Cut by us.
     pub cut: u64,
+    /// Closed for others, and never done.
+    pub closed: u64,
     /// Lost without a reason.
     pub lost: u64,
     /// Messages that were not for their receiver.
@@ -96,6 +103,16 @@ impl Ledger {
         self.tolerates.is_none() && self.has_failed.load(Ordering::SeqCst)
     }
 
+    /// Connections that wait may have to leave for others, from now until so long from now.
+    pub fn is_scarce_for(&self, long: Duration) {
+        self.state.lock().unwrap().scarce_until = Some(Instant::now() + long);
+    }
+
+    /// Whether it is so, or was just now.
+    pub fn is_scarce(&self) -> bool {
+        self.state.lock().unwrap().scarce_until.is_some_and(|until| Instant::now() < until)
+    }
+
     /// The number of a new call, which is like no other's.
     pub fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed) + 1
@@ -113,6 +130,7 @@ impl Ledger {
             Fate::Error => &mut counts.errors,
             Fate::Refused(_) => &mut counts.refused,
             Fate::Cut => &mut counts.cut,
+            Fate::Closed => &mut counts.closed,
             Fate::Lost => &mut counts.lost,
         } += 1;
     }
@@ -188,7 +206,7 @@ impl Ledger {
                 self.state.lock().unwrap().counts.twice += 1;
                 self.wrong(format!("call {uid} was done {times} times: {fate:?}"));
             }
-            if matches!(fate, None | Some(Fate::Refused(_))) {
+            if matches!(fate, None | Some(Fate::Refused(_) | Fate::Closed)) {
                 self.wrong(format!("call {uid} was done although it was not accepted: {fate:?}"));
             }
         }
@@ -211,6 +229,7 @@ pub fn table(counts: &Counts, faults: &BTreeMap<&'static str, u64>) -> String {
         ("answered by an error", counts.errors),
         ("refused with a status", counts.refused),
         ("cut by us", counts.cut),
+        ("closed for others, and not done", counts.closed),
         ("lost without a reason", counts.lost),
         ("foreign messages", counts.foreign),
         ("double answers", counts.double),

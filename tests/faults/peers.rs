@@ -30,7 +30,8 @@ const ENOUGH: u64 = 20;
 /// How long things may recover between two faults.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Faults that need nothing of a proxy but that it stands between clients and a server.
-const KINDS: &[Kind] = &[Kind::Killed, Kind::Exits, Kind::Slow, Kind::Cut, Kind::CutUp, Kind::CutDown, Kind::HalfOpen];
+const KINDS: &[Kind] =
+    &[Kind::Killed, Kind::Exits, Kind::Slow, Kind::Cut, Kind::CutUp, Kind::CutDown, Kind::HalfOpen, Kind::Space];
 
 fn variable(name: &str, default: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| default.to_owned())

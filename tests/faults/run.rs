@@ -92,9 +92,9 @@ fn clock_words(folder: &Path, clock: &Path) -> Vec<String> {
 }
 
 /// The words before a proxy that make its allocator, glibc's, keep what is free in one place: what several places keep
-/// of many threads creeps up for a long time, and hides what leaks.
+/// of many threads creeps up for a long time, and hides what leaks; so does what it keeps of long messages.
 pub fn one_arena() -> Vec<String> {
-    vec!["env".into(), "MALLOC_ARENA_MAX=1".into()]
+    vec!["env".into(), "MALLOC_ARENA_MAX=1".into(), "MALLOC_MMAP_THRESHOLD_=131072".into()]
 }
 
 /// A port that was free a moment ago: whose log nobody reads cannot say where it listens. It is none of those that the
@@ -179,6 +179,7 @@ fn acts(target: &Target, seed: &mut Seed) -> Vec<(Act, usize)> {
     acts.truncate(1 + usize::try_from(seed.below(AT_ONCE)).unwrap());
     match target.orders.lock().unwrap().pop() {
         Some(Act::Deaf) => acts = [vec![(Act::Deaf, 10)], vec![(Act::Echo, 60_000); 4]].concat(),
+        Some(Act::Long) => acts = vec![(Act::Echo, 40_000 << seed.below(4)); acts.len()],
         Some(Act::Slow) => acts.iter_mut().for_each(|act| act.0 = Act::Slow),
         Some(act) => acts[0].0 = act,
         None => {}

@@ -196,6 +196,14 @@ impl Wire {
         Ok(line.trim_end().to_owned())
     }
 
+    /// Whether the other side has closed it since the last answer: every client looks before it uses one again.
+    pub fn is_closed(&self) -> bool {
+        let stream = &self.reader.get_ref().stream;
+        let look = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+        let is_open = look.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        stream.set_nonblocking(false).is_err() || !is_open
+    }
+
     /// A handle to end it from another thread.
     pub fn socket(&self) -> io::Result<TcpStream> {
         self.reader.get_ref().stream.try_clone()
