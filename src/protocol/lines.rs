@@ -266,7 +266,7 @@ mod tests {
             });
         };
         lines.feed(b"one\n{\"id\":7,\"res", &mut show);
-        assert_eq!((lines.growth(0), lines.growth(1), lines.growth(50)), (0, 26, 63));
+        assert_eq!((lines.growth(0), lines.growth(1), lines.growth(50)), (0, 24, 62));
         lines.give_up();
         assert_eq!((lines.growth(1000), lines.held.capacity()), (0, 0));
         lines.feed(b"ult\":0}\r", &mut show);
@@ -278,7 +278,7 @@ mod tests {
         lines.finish().map(&mut show);
         lines.feed(b"four\n", &mut show);
         let seven = crate::protocol::message::Id::from_json("7");
-        assert_eq!(found, ["one", &format!("20 {seven:?}"), "two", "105 too long", "four"]);
+        assert_eq!(found, ["one", &format!("19 {seven:?}"), "two", "105 too long", "four"]);
     }
 
     #[test]
