@@ -3,7 +3,7 @@
 //! The standard library gives each thread a second stack, for the signal of a stack that overflows, and aborts the program
 //! where there is no memory for it: nobody can ask whether there will be, for other threads take some at the same time.
 //! It does so only if that signal has its default action when the program begins. So it is ignored until then: what
-//! [`FIRST`] does comes before the standard library looks, and [`overflow_ends_us`] after it.
+//! `FIRST` does comes before the standard library looks, and [`overflow_ends_us`] after it.
 //!
 //! Always: a stack that overflows ends the program, by its guard page and SIGSEGV; only the line that says so is lost.
 //! (Seen in the standard library 1.95, `sys/pal/unix/stack_overflow.rs`; `tests/memory.rs` notices when it changes.)
