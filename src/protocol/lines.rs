@@ -75,7 +75,7 @@ impl Lines {
     pub fn feed(&mut self, mut bytes: &[u8], mut line: impl FnMut(Line)) {
         while !bytes.is_empty() {
             let (part, ended) = cut(&mut bytes, b'\n');
-            if ended && self.length == 0 && part.len() <= self.limit_bytes {
+            if ended && self.length == 0 && !self.is_given_up && part.len() <= self.limit_bytes {
                 whole(part).map(&mut line); // as most lines come
                 continue;
             }
