@@ -350,6 +350,9 @@ impl Asking<'_> {
         form: Form,
         posted: Posted,
     ) -> Result<Outcome, Refusal> {
+        if offer.modern.refuses_legacy() {
+            self.house.reconsider(offer);
+        }
         let is_bridged = offer.modern.refuses_legacy();
         let shared = if is_bridged { self.house.straight(offer).ok() } else { offer.shared.clone() };
         let Some(shared) = shared else { return Err(unavailable("the server is not shared")) };
