@@ -282,9 +282,9 @@ impl House {
         }
     }
 
-    /// As many sessions again may be over, and each offer has a spare.
+    /// As many sessions again may be over, and each offer has a spare and one that may tell late what it speaks.
     fn most_servers(&self, state: &State) -> usize {
-        self.options.sessions.saturating_mul(2) + state.offers.len()
+        self.options.sessions.saturating_add(state.offers.len()).saturating_mul(2)
     }
 
     /// Starts the server that all sessions share, or the next session's, unless there is one or another thread is
