@@ -234,12 +234,20 @@ impl Modern {
         }
     }
 
-    /// The link whose server was taken for a modern one and is none: it is given up.
-    fn take_refused(&self) -> Option<Arc<Shared>> {
+    /// The link whose server was taken for a modern one and is none.
+    fn refused(&self) -> Option<Arc<Shared>> {
         let straight = self.state().straight.clone();
-        let shared = straight.filter(|shared| matches!(shared.wait(Duration::ZERO), Begun::Refused(_)))?;
-        self.state().straight.take_if(|known| Arc::ptr_eq(known, &shared));
-        Some(shared)
+        straight.filter(|shared| matches!(shared.wait(Duration::ZERO), Begun::Refused(_)))
+    }
+
+    /// The server behind this link is not what it was taken for. Whoever learns that first, what it speaks is found out
+    /// anew, unless somebody does already.
+    fn forget_straight(&self, refused: &Arc<Shared>) {
+        let mut state = self.state();
+        let was_it = state.straight.take_if(|known| Arc::ptr_eq(known, refused)).is_some();
+        if was_it && self.pinned == Protocol::Auto && state.era != Era::Probing {
+            (state.era, state.serves_legacy) = (Era::Unknown, None);
+        }
     }
 
     /// Links whose servers refused to begin end, so that others are tried. One that refused as only a modern server does

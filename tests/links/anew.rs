@@ -59,6 +59,47 @@ fn a_server_that_tells_late_what_it_speaks_is_believed_then() {
     assert_eq!(get(&mut call(4, &repeat))["result"]["of"], "legacy");
 }
 
+/// A modern server, whose processes are legacy ones from when there is a note `legacy`.
+const TURNS: &str = r#"
+    while IFS= read -r line; do
+        id=${line#*'"id":'} id=${id%%[,\}]*}
+        era=modern; [ -e "$HERE/legacy" ] && era=legacy
+        case $era$line in
+        *'"name":"die"'*) exit 3 ;;
+        modern*'"method":"server/discover"'*)
+            echo '{"jsonrpc":"2.0","id":'$id',"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}}}}' ;;
+        legacy*'"method":"initialize"'*)
+            echo '{"jsonrpc":"2.0","id":'$id',"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}}}}' ;;
+        *'"method":"server/discover"'* | *'"method":"initialize"'*)
+            echo '{"jsonrpc":"2.0","id":'$id',"error":{"code":-32601,"message":"unknown"}}' ;;
+        *tools/call*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"resultType":"complete","of":"'$era'"}}' ;;
+        esac
+    done"#;
+
+#[test]
+fn a_local_server_that_turns_into_a_legacy_one_is_found_out_by_the_next_requests() {
+    for options in [&["--debug"][..], &["--debug", "--shared"]] {
+        let served = Served::script(options, TURNS);
+        let call = |name| {
+            let mut http = Http::connect(&served.address());
+            send(&mut http, &request(1, "tools/call", &json!({"name": name}), "{}"));
+            get(&mut http)
+        };
+        assert_eq!(call("x")["result"]["of"], "modern", "{options:?}");
+        std::fs::write(served.folder().join("legacy"), "").unwrap();
+        assert!(call("die")["error"].is_object(), "{options:?}");
+        // The first of these is refused, and another one if it comes before that is known to all.
+        let mut answers = (0..3).map(|_| call("x"));
+        assert!(answers.any(|answer| answer["result"]["of"] == "legacy"), "{options:?}: {}", served.report());
+        assert_eq!(status(&served.address())["servers"]["default"]["era"], "legacy", "{options:?}");
+        // One process for all has refused a legacy client once, and goes with the next.
+        let begins = || Http::connect(&served.address()).post(&client::initialize(1)).body.contains("protocolVersion");
+        wait_until("a session", SOON, begins);
+        let clients = status(&served.address())["clients"].clone();
+        assert!(clients.as_array().unwrap().iter().any(|one| one["bridged"] == false), "{options:?}: {clients}");
+    }
+}
+
 /// A remote modern server that does not say at first that it is one; in the end a legacy one takes its place.
 fn replaced(request: &Request, connection: &mut Connection<'_>, phase: usize, asked: &AtomicUsize) {
     match &*method(request) {

@@ -32,7 +32,7 @@ pub enum Era {
     Probing,
     /// It has said so.
     Modern,
-    /// It has said so, or ends when it is asked.
+    /// It has said so, ends when it is asked, or has said nothing and is to be one process for all.
     Legacy,
     /// It said nothing in time, and is taken for a legacy one until it does.
     Assumed,
@@ -112,7 +112,8 @@ impl House {
                 Ok((Era::Modern, greeting))
             }
             Begun::Lost if self.state().stopping => Err(Error::Failed(STOPPING.into())),
-            Begun::Silent if offer.client.is_none() => {
+            // Where one process is for all, another one is not kept beside it.
+            Begun::Silent if offer.client.is_none() && offer.shared.is_none() => {
                 offer.modern.expect(shared, Instant::now());
                 Ok((Era::Assumed, None))
             }

@@ -4,13 +4,12 @@
 //! the bridge are looked into meanwhile, because the straight one may be on its way to that state.
 
 use super::era::Era;
-use super::{ALL_BUSY, Caller, Crossing, PATIENCE, State, TOO_MANY, Visit, Way};
+use super::{ALL_BUSY, Caller, Crossing, PATIENCE, TOO_MANY, Visit, Way};
 use crate::config::Target;
 use crate::error::Error;
 use crate::log;
 use crate::protocol::bridge::both::ModernServer;
 use crate::protocol::bridge::to_legacy::{self, ToLegacy, legacy_capabilities, may_be_addressed};
-use crate::protocol::era::Protocol;
 use crate::protocol::http::Refusal;
 use crate::protocol::hub;
 use crate::protocol::message::Message;
@@ -93,26 +92,23 @@ impl House {
     /// # Errors
     /// The server cannot be started.
     pub fn straight(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<Arc<Shared>, Error> {
-        let shared = {
-            let mut state = offer.modern.state();
-            let State { straight, late, .. } = &mut *state;
-            let asked = || late.take().unwrap_or_else(|| self.link_by(Box::new(self.modern_hub(None))));
-            straight.get_or_insert_with(asked).clone()
-        };
+        offer.modern.hear_late(); // one that has not answered yet may never: nobody is to wait for it
+        let fresh = || self.link_by(Box::new(self.modern_hub(None)));
+        let shared = offer.modern.state().straight.get_or_insert_with(fresh).clone();
         self.begin_link(offer, &shared)?;
         if let Begun::Refused(_) = shared.wait(Duration::ZERO) {
-            // It is not what it was. What is asked next needs another link: this one ends whatever is begun on it.
-            let mut state = offer.modern.state();
-            let was_it = state.straight.take_if(|known| Arc::ptr_eq(known, &shared)).is_some();
-            if offer.modern.pinned == Protocol::Auto && was_it && state.era != Era::Probing {
-                (state.era, state.serves_legacy) = (Era::Unknown, None);
-            }
-            drop(state);
-            self.end_sessions_on(&shared);
-            shared.retire();
-            shared.stop();
+            self.give_up_straight(offer, &shared);
         }
         Ok(shared)
+    }
+
+    /// The server behind the link for all modern clients is not what it was. What is asked next needs another link: this
+    /// one ends whatever is begun on it.
+    fn give_up_straight(self: &Arc<Self>, offer: &Offer, refused: &Arc<Shared>) {
+        offer.modern.forget_straight(refused);
+        self.end_sessions_on(refused);
+        refused.retire();
+        refused.stop();
     }
 
     /// What the client of a remote server has found out meanwhile is heard, before anybody relies on what was believed.
@@ -271,12 +267,10 @@ impl House {
         let next = offers.iter().flat_map(|offer| offer.modern.links()).filter_map(|shared| shared.tick());
         let next = next.min();
         for offer in offers {
-            self.end_idle_links(&offer, now);
             offer.modern.hear_late();
-            if let Some(shared) = offer.modern.take_refused() {
-                self.end_sessions_on(&shared);
-                shared.retire();
-                shared.stop();
+            self.end_idle_links(&offer, now);
+            if let Some(shared) = offer.modern.refused() {
+                self.give_up_straight(&offer, &shared);
             }
             offer.modern.is_done(); // what was too old may have kept a link from others
         }
@@ -284,8 +278,8 @@ impl House {
     }
 
     /// Ends links over the bridge that nobody has used for long. The first of a kind is kept for longer, unless calls may
-    /// not be sent over it because of one that was cancelled, or no further ones because the server is a modern one. With
-    /// the last of them goes a server that may answer late.
+    /// not be sent over it because of one that was cancelled, or no further ones because the server is a modern one. A
+    /// server that may answer late ends when it has not for long and none of them is left, or when nobody waits for it.
     fn end_idle_links(&self, offer: &Offer, now: Instant) {
         let mut kinds = Vec::new();
         let mut ended = Vec::new();
@@ -304,7 +298,9 @@ impl House {
             }
             !is_idle
         });
-        if !ended.is_empty() && state.crossings.is_empty() {
+        let is_old = state.asked.is_none_or(|asked| asked + self.options.session_idle <= now);
+        let is_awaited = matches!(state.era, Era::Assumed | Era::Probing);
+        if !is_awaited || state.crossings.is_empty() && is_old {
             ended.extend(state.late.take());
         }
         drop(state);

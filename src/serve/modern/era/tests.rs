@@ -84,7 +84,19 @@ fn what_a_crossing_finds_out_is_not_held_up_by_what_is_late() {
     silent.offer.modern.learn_crossed();
     assert_eq!(silent.era(), ("modern", false));
     let straight = silent.home.house.straight(&silent.offer).unwrap();
-    assert!(Arc::ptr_eq(&straight, &silent.asked), "it has begun earlier than another would");
+    assert!(!Arc::ptr_eq(&straight, &silent.asked), "it may hang, and everybody would wait for it");
+    silent.home.house.look_after_links(Instant::now());
+    assert!(silent.offer.modern.state().late.is_none(), "it is known without it");
+    assert_ne!(*silent.server.stops.lock().unwrap(), 0);
+}
+
+#[test]
+fn what_has_answered_when_a_crossing_finds_out_is_the_link() {
+    let silent = Silent::new();
+    silent.answers(MODERN);
+    silent.offer.modern.learn_crossed();
+    let straight = silent.home.house.straight(&silent.offer).unwrap();
+    assert!(Arc::ptr_eq(&straight, &silent.asked), "another one would have to begin first");
 }
 
 #[test]
@@ -109,6 +121,16 @@ fn a_server_that_never_answers_goes_with_the_last_link_over_the_bridge() {
     assert!(silent.offer.modern.state().late.is_none());
     assert_ne!(*silent.server.stops.lock().unwrap(), 0);
     assert_eq!(silent.era(), ("legacy", true));
+}
+
+#[test]
+fn a_server_that_never_answers_does_not_stay_without_a_link_over_the_bridge() {
+    let silent = Silent::new();
+    silent.home.house.look_after_links(Instant::now());
+    assert!(silent.offer.modern.state().late.is_some());
+    silent.home.house.look_after_links(Instant::now() + silent.home.house.options.session_idle);
+    assert!(silent.offer.modern.state().late.is_none());
+    assert_ne!(*silent.server.stops.lock().unwrap(), 0);
 }
 
 #[test]

@@ -51,6 +51,28 @@ fn a_crossing_that_fails_says_nothing_while_a_probe_is_under_way() {
 }
 
 #[test]
+fn a_server_that_turns_into_a_legacy_one_is_found_out_whoever_learns_it_first() {
+    let home = Home::of("legacy");
+    let offer = home.offer();
+    {
+        let mut state = offer.modern.state();
+        (state.era, state.serves_legacy) = (Era::Modern, Some(false)); // what it was before
+    }
+    let refused = home.house.straight(&offer).unwrap();
+    // The main thread is told at once, and looks before anybody asks for anything else.
+    assert!(matches!(refused.wait(PROBE), Begun::Refused(_)));
+    home.house.look_after_links(Instant::now());
+    let now_known = || {
+        let state = offer.modern.state();
+        (state.era, state.serves_legacy, state.straight.is_some())
+    };
+    assert_eq!(now_known(), (Era::Unknown, None, false));
+    let Ok(Way::Link(visit)) = home.house.modern_way(&offer, &call(1), &stays()) else { panic!("no link") };
+    assert!(!Arc::ptr_eq(&visit.place.shared, &refused));
+    assert_eq!(now_known(), (Era::Legacy, None, false));
+}
+
+#[test]
 fn a_link_made_for_an_offer_that_was_just_removed_ends() {
     let home = Home::of("legacy");
     let offer = home.offer();
