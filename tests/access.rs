@@ -220,7 +220,7 @@ fn a_token_that_could_be_guessed_stops_the_start() {
             format!("option '--auth-token-file': '{file}': line 2: a token has 16 characters or more"),
         ),
         (&[], "hunter2", "variable 'MCP_PROXY_AUTH_TOKEN': token 1: a token has 16 characters or more".to_owned()),
-        (&[], "", "variable 'MCP_PROXY_AUTH_TOKEN': there is no token".to_owned()),
+        (&[], "", "variable 'MCP_PROXY_AUTH_TOKEN': there is no token; unset it if everybody may ask".to_owned()),
         (
             &["--auth-token-file", "/nowhere"],
             "",

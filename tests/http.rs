@@ -302,7 +302,7 @@ fn hosts_and_origins() {
         house.check(&format!("GET /status HTTP/1.1\r\n{headers}\r\n"), &[wanted]);
     }
     // An image of another page, whose browser sends no Origin: it would begin a session, and a server with it.
-    let unnamed = "403 close -32600 a page of another origin asks, and its browser does not name it";
+    let unnamed = "403 close -32600 a page of another origin asks, and its Origin is not named (Sec-Fetch-Site)";
     for path in ["/sse", "/mcp"] {
         house.check(&format!("GET {path} HTTP/1.1\r\nHost: @\r\nSec-Fetch-Site: cross-site\r\n\r\n"), &[unnamed]);
     }
@@ -619,6 +619,16 @@ fn over_the_limits_of_connections_and_sessions() {
         idle.len() == 5
     });
     assert_eq!(idle[0].rest(), "", "it was closed for another one");
+    // One that is in the middle of a request is told so.
+    let mut half = idle.pop().expect("five of them");
+    half.send_bytes(b"GET /status HTTP/1.1\r\n");
+    wait_until("the place of a request that is not whole", SOON, || {
+        let mut raw = house.connect();
+        raw.send(STATUS);
+        raw.answer(false) == "200 {status}"
+    });
+    let told = "503 close retry-after: 5 -32603 others need the place of this connection";
+    assert_eq!(half.last(told), told);
     for raw in &mut held {
         raw.hears("event: endpoint"); // the others go on
     }

@@ -1218,8 +1218,16 @@ fn who_may_ask() {
             "cmd",
             "error: variable 'MCP_PROXY_AUTH_TOKEN': token 2: a token has 16 characters or more",
         ),
-        ("MCP_PROXY_AUTH_TOKEN=,", "cmd", "error: variable 'MCP_PROXY_AUTH_TOKEN': there is no token"),
-        ("MCP_PROXY_AUTH_TOKEN=", "cmd", "error: variable 'MCP_PROXY_AUTH_TOKEN': there is no token"),
+        (
+            "MCP_PROXY_AUTH_TOKEN=,",
+            "cmd",
+            "error: variable 'MCP_PROXY_AUTH_TOKEN': there is no token; unset it if everybody may ask",
+        ),
+        (
+            "MCP_PROXY_AUTH_TOKEN=",
+            "cmd",
+            "error: variable 'MCP_PROXY_AUTH_TOKEN': there is no token; unset it if everybody may ask",
+        ),
         ("MCP_PROXY_AUTH_TOKEN=", "http://h/", "connect http://h/"),
         (
             "MCP_PROXY_AUTH_TOKEN=",

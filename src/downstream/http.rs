@@ -273,7 +273,8 @@ impl Connection {
             return Err(refused(StatusCode::SERVICE_UNAVAILABLE, CROWDED));
         }
         // What the others have taken may not be there yet.
-        if memory::has_room_to_grow(budget.taken().max(bytes)) { Ok(()) } else { Err(no_memory()) }
+        let others = budget.taken().saturating_sub(bytes);
+        if memory::has_room_to_grow_beside(bytes, others) { Ok(()) } else { Err(no_memory()) }
     }
 
     fn read_framed(&mut self, body: Body) -> Result<Vec<u8>, Broken> {

@@ -83,6 +83,7 @@ struct Open {
     said: Option<Instant>,
 }
 
+#[derive(Clone)]
 struct Entry {
     socket: Arc<Socket>,
     place: Arc<Place>,
@@ -104,26 +105,23 @@ impl Open {
         self.connections.len() - self.leaving
     }
 
-    /// Tells one that waits to leave; says whether there was one.
-    fn one_leaves(&mut self, most: usize) -> bool {
+    /// One that waits must leave: who, and whether its client has sent some of a request.
+    fn one_leaves(&mut self, most: usize) -> Option<(Entry, bool)> {
         let mut heard = HashSet::new();
         loop {
             let others = self.connections.iter().filter(|(number, _)| !heard.contains(*number));
             let places = others.map(|(number, entry)| (*number, &*entry.place));
-            let Some(number) = place::leaving(places, most, Instant::now()) else { return false };
-            let Some(entry) = self.connections.get(&number) else { return false };
+            let number = place::leaving(places, most, Instant::now())?;
+            let entry = self.connections.get(&number)?;
             if system::peek_now(entry.socket.as_fd()).is_ok_and(|bytes| bytes > 0) {
                 heard.insert(number); // a request of it is there, and its thread is about to see it
                 continue;
             }
             let is_asked = entry.place.has_heard();
             if entry.place.leave() {
-                if is_asked {
-                    entry.tell();
-                }
-                let _ = entry.socket.shutdown(Shutdown::Both); // its thread sees that, and ends
+                let entry = entry.clone();
                 self.leaving += 1;
-                return true;
+                return Some((entry, is_asked));
             }
             // A request of it came just now.
         }
@@ -147,17 +145,24 @@ impl Shared {
 
     /// Makes room for one more than `most`, if one of the others waits; says whether there was one.
     fn make_room(&self, most: usize) -> bool {
-        let (has_left, should_say) = {
+        let (leaves, should_say) = {
             let mut open = self.open();
-            let has_left = open.one_leaves(most);
-            (has_left, has_left && open.should_say())
+            let leaves = open.one_leaves(most);
+            let should_say = leaves.is_some() && open.should_say();
+            (leaves, should_say)
         };
+        if let Some((entry, is_asked)) = &leaves {
+            if *is_asked {
+                entry.tell();
+            }
+            let _ = entry.socket.shutdown(Shutdown::Both); // its thread sees that, and ends
+        }
         if should_say {
             log::warning(format_args!(
                 "no place is left for connections (--max-connections, descriptors, threads); those that wait are closed"
             ));
         }
-        has_left
+        leaves.is_some()
     }
 }
 

@@ -56,7 +56,10 @@ impl Tokens {
     /// # Errors
     /// What is wrong with them.
     pub fn of_words(text: &str) -> Result<Self, String> {
-        let words = text.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty());
+        let mut words = text.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty()).peekable();
+        if words.peek().is_none() {
+            return Err("there is no token; unset it if everybody may ask".to_owned());
+        }
         Self::of(words.enumerate().map(|(at, word)| (format!("token {}", at + 1), word)))
     }
 
@@ -191,7 +194,7 @@ mod tests {
             assert_eq!(Tokens::of_lines(text), Err(wanted.to_owned()));
         }
         assert!(Tokens::of_lines(&long[1..]).is_ok() && Tokens::of_lines("1234567890123456").is_ok());
-        assert_eq!(Tokens::of_words(" , "), Err("there is no token".to_owned()));
+        assert_eq!(Tokens::of_words(" , "), Err("there is no token; unset it if everybody may ask".to_owned()));
         assert_eq!(
             Tokens::of_words("1234567890123456,short"),
             Err("token 2: a token has 16 characters or more".into())

@@ -23,7 +23,7 @@ use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::thread::{self, Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is kept for allocations that nobody asks about.
 const RESERVE_BYTES: usize = 8 << 20;
@@ -66,7 +66,13 @@ pub fn has_room(bytes: usize) -> bool {
 /// Whether a message that is on its way may become so long. One that stays small may always.
 #[must_use]
 pub fn has_room_to_grow(bytes: usize) -> bool {
-    bytes <= SMALL_BYTES || has_room(bytes.saturating_mul(COPIES))
+    has_room_to_grow_beside(bytes, 0)
+}
+
+/// The same while so many bytes more are promised to others.
+#[must_use]
+pub fn has_room_to_grow_beside(bytes: usize, others: usize) -> bool {
+    bytes <= SMALL_BYTES || has_room(bytes.saturating_mul(COPIES).saturating_add(others))
 }
 
 /// Begins a thread for new work, with a stack of this size, if there is memory for both.
@@ -158,16 +164,16 @@ fn insist(ask: impl Fn() -> *mut u8) -> *mut u8 {
 #[cold]
 #[inline(never)]
 fn ask_again(ask: &dyn Fn() -> *mut u8) -> *mut u8 {
-    for _ in 0..PATIENCE.as_micros() / PAUSE.as_micros() {
-        if !give_up() {
-            thread::sleep(PAUSE);
-        }
+    let begun = Instant::now();
+    give_up();
+    loop {
         let got = ask();
-        if !got.is_null() {
+        if !got.is_null() || begun.elapsed() >= PATIENCE {
             return got;
         }
+        thread::sleep(PAUSE);
+        give_up(); // somebody may have kept it again
     }
-    ptr::null_mut()
 }
 
 /// Keeps the reserve, if there is as much.
@@ -211,7 +217,13 @@ fn unmap(region: *mut libc::c_void, bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// Who looks at the reserve has it alone.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     #[test]
     fn there_is_room_for_what_is_small_and_not_for_all_of_the_address_space() {
@@ -223,6 +235,7 @@ mod tests {
 
     #[test]
     fn the_reserve_is_given_up_for_what_finds_no_memory_and_kept_again() {
+        let _alone = alone();
         assert!(has_room(0));
         let (asked, there) = (std::cell::Cell::new(0), ptr::dangling_mut());
         let got = insist(|| {
@@ -237,6 +250,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_memory_for_long_fails() {
+        let _alone = alone();
         let start = Instant::now();
         assert!(insist(ptr::null_mut).is_null());
         assert!(start.elapsed() >= PATIENCE / 2, "{:?}", start.elapsed());

@@ -100,7 +100,10 @@ impl Rules {
         if is_named || !headers.get_all(FETCH_SITE).iter().any(is_anothers) {
             return Ok(());
         }
-        Err(Refusal::new(StatusCode::FORBIDDEN, "a page of another origin asks, and its browser does not name it"))
+        Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "a page of another origin asks, and its Origin is not named (Sec-Fetch-Site)",
+        ))
     }
 
     fn allows(&self, origin: &HeaderValue) -> bool {

@@ -65,9 +65,11 @@ impl Sender for Shared {
             return gone("the server is being stopped");
         }
         let length = message.bytes().len();
-        let is_full = input.waiting.len() + length > self.limits.waiting_bytes
-            || !memory::has_room_to_grow(input.waiting.growth(length));
-        if !input.waiting.is_empty() && is_full {
+        let is_full = || {
+            input.waiting.len() + length > self.limits.waiting_bytes
+                || !memory::has_room_to_grow(input.waiting.growth(length))
+        };
+        if !input.waiting.is_empty() && is_full() {
             return Err(Undelivered::Full);
         }
         match input.write_line(message.bytes()) {
