@@ -15,9 +15,11 @@ mod matrix;
 
 use cells::Filled;
 use eras::{CLIENTS, Cell, Client, Impossible, SERVERS, Server, Way};
-use installed::url;
+use installed::{LIMIT, url};
 use matrix::FEATURES;
-use support::Process;
+use support::http::Http;
+use support::modern::modern;
+use support::{Process, wait_until};
 
 #[test]
 fn every_client_uses_every_feature_of_every_server() {
@@ -33,6 +35,9 @@ fn every_client_uses_every_feature_of_every_server() {
 fn clients_of_both_eras_use_one_port_at_the_same_moment() {
     for server in SERVERS {
         let served = eras::served(server, &[]);
+        if server != Server::Legacy {
+            wait_until_known(&served);
+        }
         let target = ["http".into(), url(&served, "/mcp").into()];
         let clients = [Client::Python1, Client::Python2("auto")];
         let without = clients.map(|client| left_out(server, client));
@@ -51,6 +56,21 @@ fn clients_of_both_eras_use_one_port_at_the_same_moment() {
             matrix::outcome(client, without).unwrap_or_else(|why| panic!("{server:?}:\n{why}"));
         }
     }
+}
+
+/// Waits until it is known what the server speaks. One that begins slowly is taken for a legacy one until it answers: then
+/// a client is led to another process, which does not know what it said before.
+fn wait_until_known(served: &Process) {
+    let url = url(served, "");
+    let mut http = Http::connect(url.strip_prefix("http://").expect("an address"));
+    let headers = [("MCP-Protocol-Version", "2026-07-28"), ("Mcp-Method", "server/discover")];
+    http.send("POST", &headers, &modern(1, "server/discover", ""));
+    assert_eq!(http.answer().head.status, 200);
+    "/status".clone_into(&mut http.path);
+    wait_until("it is known what the server speaks", LIMIT, || {
+        http.send("GET", &[("Accept", "application/json")], "");
+        !http.answer().body.contains("\"era_is_assumed\":true")
+    });
 }
 
 /// What two clients cannot try at the same moment on one process: each would see what the other does to its state, and a

@@ -122,6 +122,7 @@ pub const ELSEWHERE: &[(&[&str], &str)] = &[
     ),
     (&["system/memory.rs PATIENCE"], "src/system/memory.rs::what_finds_no_memory_for_long_fails"),
     (&["downstream/stream/keep.rs END_TIMEOUT"], "tests/stop.rs::a_client_that_does_not_read_does_not_hold_us_up"),
+    (&["serve/modern/era.rs PROBE"], "tests/links/anew.rs::a_server_that_tells_late_what_it_speaks_is_believed_then"),
     (&["upstream/crew.rs WAITING_MESSAGES"], "src/upstream/crew.rs::what_waits_is_bounded"),
     (&["upstream/crew.rs SPARE", "upstream/crew.rs IDLE"], "tests/streamable_link.rs::no_thread_is_left"),
 ];
@@ -246,10 +247,11 @@ pub const REASONS: &[(&[&str], &str)] = &[
         "how long we still listen to whom we have refused, and make room; seen by nobody but as an end",
     ),
     (&["downstream/stdio.rs CLIENT_LINE_BYTES"], "only the log says so: what the official clients refuse"),
+    (&["protocol/message.rs SHORT", "serve/by_id.rs ODD"], "how something is kept, not how much"),
     (&["system.rs MOST_DESCRIPTORS"], "what we ask of the system; it has the last word"),
     (&["system/descriptors.rs MOST"], "whoever starts us chooses it, not a client"),
     (
-        &["serve/modern.rs PATIENCE", "serve/modern/way.rs PROBE", "upstream/oauth.rs LONGEST"],
+        &["serve/modern.rs PATIENCE", "serve/modern/era.rs ASK_AGAIN", "upstream/oauth.rs LONGEST"],
         "10 s and more of waiting, which no option shortens: too long for a test that runs at each change; that they end \
          is not tested",
     ),

@@ -58,7 +58,7 @@ use std::time::Duration;
 
 /// How long a server must have asked nothing more before a client is asked, so that what is asked at once comes in one
 /// round.
-pub const GATHER: Duration = Duration::from_millis(10);
+pub const GATHER: Duration = Duration::from_millis(50);
 
 /// What a link is told, and what may be kept for clients that are expected to come back.
 #[derive(Debug, Clone, PartialEq, Eq)]
