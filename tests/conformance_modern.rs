@@ -12,7 +12,7 @@ mod suite;
 
 use installed::{hosted, python_sdk2, script, serve, server};
 use std::ffi::OsString;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use suite::{Verdicts, client_scenario, modern, server_scenarios};
 use support::Process;
 
@@ -64,10 +64,10 @@ const PINNED: &str = "--protocol modern";
 
 #[test]
 fn what_the_modern_revision_requires_passes_with_servers_of_both_eras() {
-    let direct = thread::spawn(|| verdicts(Revision::Modern, &modern_hosted()));
-    let straight = thread::spawn(|| verdicts(Revision::Modern, &modern_served()));
-    let bridged = thread::spawn(|| verdicts(Revision::Modern, &legacy_served(&[])));
-    let [direct, straight, bridged] = [direct, straight, bridged].map(|run| run.join().expect("a run of the suite"));
+    let direct = Run::begin(Revision::Modern, modern_hosted);
+    let straight = Run::begin(Revision::Modern, modern_served);
+    let bridged = Run::begin(Revision::Modern, || legacy_served(&[]));
+    let [direct, straight, bridged] = [direct, straight, bridged].map(Run::end).map(Ended::settled);
     let (table, faults) =
         judged(Revision::Modern, &[("directly", &direct), ("modern server", &straight), ("legacy server", &bridged)]);
     println!("{table}");
@@ -76,10 +76,10 @@ fn what_the_modern_revision_requires_passes_with_servers_of_both_eras() {
 
 #[test]
 fn what_the_last_legacy_revision_requires_passes_with_servers_of_both_eras() {
-    let direct = thread::spawn(|| verdicts(Revision::Legacy, &hosted("conformance_server.py", "--http")));
-    let straight = thread::spawn(|| verdicts(Revision::Legacy, &legacy_served(SHARED)));
-    let bridged = thread::spawn(|| verdicts(Revision::Legacy, &modern_served()));
-    let [direct, straight, bridged] = [direct, straight, bridged].map(|run| run.join().expect("a run of the suite"));
+    let direct = Run::begin(Revision::Legacy, || hosted("conformance_server.py", "--http"));
+    let straight = Run::begin(Revision::Legacy, || legacy_served(SHARED));
+    let bridged = Run::begin(Revision::Legacy, modern_served);
+    let [direct, straight, bridged] = [direct, straight, bridged].map(Run::end).map(Ended::settled);
     let (table, faults) =
         judged(Revision::Legacy, &[("directly", &direct), ("legacy server", &straight), ("modern server", &bridged)]);
     println!("{table}");
@@ -116,10 +116,55 @@ fn legacy_served(options: &[&str]) -> Process {
     serve(options, &server("conformance_server.py"))
 }
 
-/// Runs everything that a revision requires against what listens.
-fn verdicts(revision: Revision, server: &Process) -> Verdicts {
-    let name = if revision == Revision::Modern { "2026-07-28" } else { "2025-11-25" };
-    server_scenarios(&modern(), &["--requirements", name], server)
+/// A run of everything that a revision requires, against a server of its own.
+struct Run {
+    revision: Revision,
+    make: fn() -> Process,
+    verdicts: JoinHandle<Verdicts>,
+}
+
+impl Run {
+    fn begin(revision: Revision, make: fn() -> Process) -> Self {
+        let options = ["--requirements", revision.name()];
+        let verdicts = thread::spawn(move || server_scenarios(&modern(), &options, &make()));
+        Self { revision, make, verdicts }
+    }
+
+    fn end(self) -> Ended {
+        let verdicts = self.verdicts.join().expect("a run of the suite");
+        Ended { revision: self.revision, make: self.make, verdicts }
+    }
+}
+
+/// A run that has ended.
+struct Ended {
+    revision: Revision,
+    make: fn() -> Process,
+    verdicts: Verdicts,
+}
+
+impl Ended {
+    /// The verdicts. What failed is tried again, by itself and against a server that has begun: some scenarios give it half a
+    /// second, in which it may have to begin a process, while three runs share the machine.
+    fn settled(self) -> Verdicts {
+        let Self { revision, make, mut verdicts } = self;
+        let may_fail = |scenario: &String| WITHOUT_TASKS.contains(&scenario.as_str());
+        let failed = verdicts.iter().filter(|(scenario, verdict)| verdict.is_err() && !may_fail(scenario));
+        let failed: Vec<String> = failed.map(|(scenario, _)| scenario.clone()).collect();
+        for scenario in failed {
+            println!("once more: {scenario}");
+            let (options, server) = (["--scenario", scenario.as_str(), "--spec-version", revision.name()], make());
+            let [_, second] = [(); 2].map(|()| server_scenarios(&modern(), &options, &server));
+            verdicts.extend(second);
+        }
+        verdicts
+    }
+}
+
+impl Revision {
+    fn name(self) -> &'static str {
+        if self == Self::Modern { "2026-07-28" } else { "2025-11-25" }
+    }
 }
 
 /// The table of the runs, and what failed in them but for what no server here has.

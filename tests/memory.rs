@@ -55,7 +55,8 @@ fn status(address: &str, size: usize) -> Result<u16, ErrorKind> {
     };
     let answer = ask().map_err(|error: std::io::Error| error.kind())?;
     let digits = answer.get(9..12).ok_or(ErrorKind::UnexpectedEof)?;
-    if answer.windows(18).any(|text| text == b"there is no memory") {
+    // Who finds no memory once it has been taken gets an error for its request.
+    if answer.windows(8).any(|text| text == b"\"error\":") {
         return Ok(503);
     }
     let status = std::str::from_utf8(digits).unwrap().parse().unwrap();

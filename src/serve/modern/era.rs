@@ -114,7 +114,7 @@ impl House {
             Begun::Lost if self.state().stopping => Err(Error::Failed(STOPPING.into())),
             // Where one process is for all, another one is not kept beside it.
             Begun::Silent if offer.client.is_none() && offer.shared.is_none() => {
-                offer.modern.expect(shared, Instant::now());
+                offer.modern.assume(shared, Instant::now());
                 Ok((Era::Assumed, None))
             }
             Begun::Refused(_) | Begun::Lost | Begun::Silent => {
@@ -146,7 +146,7 @@ impl House {
         }
         let shared = self.link_by(Box::new(self.modern_hub(None)));
         match self.begin_link(offer, &shared) {
-            Ok(_) => offer.modern.expect(shared, now),
+            Ok(_) => offer.modern.assume(shared, now),
             Err(error) => {
                 log::debug(format_args!("'{}' cannot be asked again what it speaks: {error}", offer.shown()));
             }
@@ -187,7 +187,7 @@ impl House {
 
 impl Modern {
     /// This server said nothing in time. It may answer yet.
-    fn expect(&self, asked: Arc<Shared>, now: Instant) {
+    fn assume(&self, asked: Arc<Shared>, now: Instant) {
         let mut state = self.state();
         state.asked = Some(now);
         let former = state.late.replace(asked);

@@ -23,7 +23,7 @@ impl Silent {
         let (offer, server) = (home.offer(), Arc::new(Kept::default()));
         let asked = home.house.link_by(Box::new(home.house.modern_hub(None)));
         asked.begin(server.clone());
-        offer.modern.expect(asked.clone(), Instant::now());
+        offer.modern.assume(asked.clone(), Instant::now());
         offer.modern.state().era = Era::Assumed;
         Self { home, offer, server, asked }
     }
