@@ -152,7 +152,6 @@ impl Ended {
         let failed = verdicts.iter().filter(|(scenario, verdict)| verdict.is_err() && !may_fail(scenario));
         let failed: Vec<String> = failed.map(|(scenario, _)| scenario.clone()).collect();
         for scenario in failed {
-            println!("once more: {scenario}");
             let (options, server) = (["--scenario", scenario.as_str(), "--spec-version", revision.name()], make());
             let [_, second] = [(); 2].map(|()| server_scenarios(&modern(), &options, &server));
             verdicts.extend(second);
