@@ -61,7 +61,8 @@ fn servers_that_take_their_time_to_end_are_not_piled_up() {
     for _ in 0..20 {
         let _ = Client::try_open(&served.address()); // and gone again
         // A shell that starts its `sleep` is there twice for a moment; a server too many would stay.
-        wait_until("two servers a session and the spare", SOON, || shells(&served) <= 5);
+        let most = 2 * 2 + 2; // two servers a session, the spare and one that may tell late what it speaks
+        wait_until("no more servers than that", SOON, || shells(&served) <= most);
     }
     let refused = Client::try_open(&served.address()).map(drop);
     assert!(refused.is_err_and(|status| status.contains(" 503 ")));
