@@ -258,8 +258,7 @@ impl Modern {
         state.crossings.retain(|crossing| {
             let Begun::Refused(answer) = crossing.shared.wait(Duration::ZERO) else { return true };
             is_modern |= modern::refuses_legacy(&answer);
-            crossing.shared.retire();
-            crossing.shared.stop();
+            crossing.shared.give_up();
             false
         });
         if is_modern && self.pinned == Protocol::Auto && state.era != Era::Probing {

@@ -326,6 +326,12 @@ impl Shared {
         state.retired = true;
         state.end_if_alone();
     }
+
+    /// The link is of no use to anybody: no new session comes, and its server ends now, whoever is still here.
+    pub fn give_up(&self) {
+        self.retire();
+        self.stop();
+    }
 }
 
 impl State {

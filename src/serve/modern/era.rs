@@ -118,8 +118,7 @@ impl House {
                 Ok((Era::Assumed, None))
             }
             Begun::Refused(_) | Begun::Lost | Begun::Silent => {
-                shared.retire();
-                shared.stop();
+                shared.give_up();
                 match &offer.client {
                     Some(client) if client.way(era::Era::Modern) != era::Way::Crossed => {
                         Err(Error::Failed("the server cannot be asked what it speaks".into()))
@@ -192,7 +191,9 @@ impl Modern {
         state.asked = Some(now);
         let former = state.late.replace(asked);
         drop(state);
-        former.iter().for_each(give_up);
+        if let Some(link) = former {
+            link.give_up();
+        }
     }
 
     /// Whether the server is to be asked again; who is told so does it.
@@ -234,7 +235,7 @@ impl Modern {
         drop(state);
         self.known.notify_all();
         if !is_needed {
-            give_up(&late);
+            late.give_up();
         }
     }
 
@@ -242,12 +243,6 @@ impl Modern {
     pub fn is_assumed(&self) -> bool {
         self.state().era == Era::Assumed
     }
-}
-
-/// A link that nobody uses is not needed.
-fn give_up(link: &Arc<Shared>) {
-    link.retire();
-    link.stop();
 }
 
 #[cfg(test)]

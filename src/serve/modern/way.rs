@@ -107,8 +107,7 @@ impl House {
     fn give_up_straight(self: &Arc<Self>, offer: &Offer, refused: &Arc<Shared>) {
         offer.modern.forget_straight(refused);
         self.end_sessions_on(refused);
-        refused.retire();
-        refused.stop();
+        refused.give_up();
     }
 
     /// What the client of a remote server has found out meanwhile is heard, before anybody relies on what was believed.
