@@ -71,6 +71,8 @@ struct Shared {
     budget: Arc<Budget>,
     waker: Waker,
     open: Mutex<Open>,
+    /// What a client reads whose connection must leave in the middle of a request: made before memory can be short.
+    farewell: Vec<u8>,
     serve: Box<dyn Fn(Connection) + Send + Sync>,
 }
 
@@ -90,12 +92,23 @@ struct Entry {
     outgoing: Arc<Outgoing>,
 }
 
-impl Entry {
-    /// Its client has sent some of a request, and is to learn that nobody takes it; nothing waits for this.
-    fn tell(&self) {
-        let Some(mut turn) = self.outgoing.try_turn().filter(|turn| turn.waiting() == 0) else { return };
-        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "others need the place of this connection");
-        let _ = turn.write(&[&Response::from(&refusal).written(&Method::GET, true)]);
+/// A connection that has given its place up, and has not heard of it.
+struct Leaving {
+    entry: Entry,
+    /// Its client has sent some of a request.
+    is_asked: bool,
+}
+
+impl Leaving {
+    /// The connection ends. A client that has asked something is to learn that nobody takes it; nothing waits for this.
+    fn end(self, farewell: &[u8]) {
+        let Entry { socket, outgoing, .. } = self.entry;
+        if self.is_asked
+            && let Some(mut turn) = outgoing.try_turn().filter(|turn| turn.waiting() == 0)
+        {
+            let _ = turn.write(&[farewell]);
+        }
+        let _ = socket.shutdown(Shutdown::Both); // its thread sees that, and ends
     }
 }
 
@@ -105,8 +118,8 @@ impl Open {
         self.connections.len() - self.leaving
     }
 
-    /// One that waits must leave: who, and whether its client has sent some of a request.
-    fn one_leaves(&mut self, most: usize) -> Option<(Entry, bool)> {
+    /// One that waits must leave, if there is one.
+    fn one_leaves(&mut self, most: usize) -> Option<Leaving> {
         let mut heard = HashSet::new();
         loop {
             let others = self.connections.iter().filter(|(number, _)| !heard.contains(*number));
@@ -121,7 +134,7 @@ impl Open {
             if entry.place.leave() {
                 let entry = entry.clone();
                 self.leaving += 1;
-                return Some((entry, is_asked));
+                return Some(Leaving { entry, is_asked });
             }
             // A request of it came just now.
         }
@@ -145,24 +158,18 @@ impl Shared {
 
     /// Makes room for one more than `most`, if one of the others waits; says whether there was one.
     fn make_room(&self, most: usize) -> bool {
-        let (leaves, should_say) = {
+        let (leaving, should_say) = {
             let mut open = self.open();
-            let leaves = open.one_leaves(most);
-            let should_say = leaves.is_some() && open.should_say();
-            (leaves, should_say)
+            let Some(leaving) = open.one_leaves(most) else { return false };
+            (leaving, open.should_say())
         };
-        if let Some((entry, is_asked)) = &leaves {
-            if *is_asked {
-                entry.tell();
-            }
-            let _ = entry.socket.shutdown(Shutdown::Both); // its thread sees that, and ends
-        }
+        leaving.end(&self.farewell);
         if should_say {
             log::warning(format_args!(
                 "no place is left for connections (--max-connections, descriptors, threads); those that wait are closed"
             ));
         }
-        leaves.is_some()
+        true
     }
 }
 
@@ -217,7 +224,9 @@ impl Listener {
         let waker = Waker::new().map_err(explain)?;
         let budget = Arc::new(Budget::new(limits.body_bytes));
         let (limits, serve) = (Arc::new(limits), Box::new(serve));
-        let shared = Arc::new(Shared { limits, budget, waker, open: Mutex::default(), serve });
+        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "others need the place of this connection");
+        let farewell = Response::from(&refusal).written(&Method::GET, true);
+        let shared = Arc::new(Shared { limits, budget, waker, open: Mutex::default(), farewell, serve });
         let (ending, ended) = channel();
         let accepting = {
             let shared = shared.clone();
