@@ -26,6 +26,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
+use support::served::Served;
 
 /// How often the memory is looked at, a hundred times at most.
 const LOOK: Duration = Duration::from_millis(50);
@@ -50,8 +51,16 @@ trait Scene {
     fn reach(&mut self, amount: usize, slowly: bool) -> String;
     /// A client that does no harm is served.
     fn good(&mut self);
-    /// The memory of the program in kB, as long as it runs.
-    fn memory(&self) -> Option<u64>;
+    /// The program's process, as long as it runs.
+    fn pid(&self) -> Option<u32>;
+}
+
+/// Tells a server that is a script how far to go, and whether in pieces: by files in its folder.
+fn note(served: &Served, amount: usize, slowly: bool) {
+    fs::write(served.folder().join("amount"), amount.to_string()).unwrap();
+    if slowly {
+        fs::write(served.folder().join("slowly"), "").unwrap();
+    }
 }
 
 /// What `/proc/PID/status` says of the memory of a process, in kB.
@@ -69,14 +78,14 @@ fn check(rows: &[Row]) {
         scene.good();
         let [at, over, far] = *amounts;
         let mut attempt = |how: &str, amount: usize, slowly: bool, wanted: &str| {
-            let before = scene.memory();
+            let before = scene.pid().map(resident);
             let found = scene.reach(amount, slowly);
             scene.good();
             if !found.starts_with(wanted) {
                 faults.push(format!("{names:?}: {how}: {amount}\n   is {found:?}\n  not {wanted:?}"));
             }
             let Some(before) = before else { return };
-            let is_back = || scene.memory().is_some_and(|now| now <= before + growth_kb);
+            let is_back = || scene.pid().map(resident).is_some_and(|now| now <= before + growth_kb);
             // What has ended may take a moment to be gone.
             if !(0..100).any(|_| {
                 is_back() || {
@@ -84,7 +93,7 @@ fn check(rows: &[Row]) {
                     false
                 }
             }) {
-                let after = scene.memory();
+                let after = scene.pid().map(resident);
                 faults.push(format!("{names:?}: {how}: the memory grew from {before} to {after:?} kB"));
             }
         };

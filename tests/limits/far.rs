@@ -6,8 +6,7 @@ use super::support::remote::{Connection, Remote, Request};
 use super::support::served::Served;
 use super::support::streamable::{Client, EVENTS, behave, json, message};
 use super::support::{SOON, wait_until};
-use super::{Row, Scene, resident};
-use std::fs;
+use super::{Row, Scene, note};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -202,8 +201,8 @@ impl Scene for Far {
         assert_eq!(answer, "answered", "{}\n{}", self.remote.posts().len(), self.client.0.report());
     }
 
-    fn memory(&self) -> Option<u64> {
-        Some(resident(self.client.0.id()))
+    fn pid(&self) -> Option<u32> {
+        Some(self.client.0.id())
     }
 }
 
@@ -252,15 +251,9 @@ impl Near {
 
 impl Scene for Near {
     fn reach(&mut self, amount: usize, slowly: bool) -> String {
-        let folder = self.served.folder().to_path_buf();
-        let note = |name: &str| folder.join(name);
-        fs::write(note("amount"), amount.to_string()).unwrap();
-        if slowly {
-            fs::write(note("slowly"), "").unwrap();
-        }
+        note(&self.served, amount, slowly);
         let logged = self.served.process.stderr().len();
         let answer = self.ask(1, self.how);
-        let _ = fs::remove_file(note("slowly"));
         if self.how == "stdout" {
             let over = format!("the server's answer has {amount} bytes, more than 5000");
             return if answer.contains(&over) {
@@ -291,7 +284,7 @@ impl Scene for Near {
         assert!(answer.contains("\"id\":2") && answer.contains("result"), "{answer}");
     }
 
-    fn memory(&self) -> Option<u64> {
-        Some(resident(self.served.process.id()))
+    fn pid(&self) -> Option<u32> {
+        Some(self.served.process.id())
     }
 }

@@ -3,7 +3,7 @@
 use super::house::{House, Raw, post};
 use super::support::client::request;
 use super::support::{SOON, wait_until};
-use super::{Row, Scene, resident};
+use super::{Row, Scene};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,8 +31,8 @@ impl Scene for Listener {
         self.house.beat();
     }
 
-    fn memory(&self) -> Option<u64> {
-        Some(resident(self.house.pid()))
+    fn pid(&self) -> Option<u32> {
+        Some(self.house.pid())
     }
 }
 

@@ -7,8 +7,7 @@ use super::support::remote::{self, Remote};
 use super::support::served::Served;
 use super::support::streamable::{self, json, message};
 use super::support::{Process, proxy};
-use super::{Row, Scene, resident};
-use std::fs;
+use super::{Row, Scene, note};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -110,8 +109,8 @@ impl Scene for Pages {
         assert_eq!(answer["result"]["did"], "good", "{answer} {}", self.remote.posts().len());
     }
 
-    fn memory(&self) -> Option<u64> {
-        Some(resident(self.client.0.id()))
+    fn pid(&self) -> Option<u32> {
+        Some(self.client.0.id())
     }
 }
 
@@ -136,13 +135,6 @@ const SERVER: &str = r#"
         esac
     done
 "#;
-
-fn note(served: &Served, amount: usize, slowly: bool) {
-    fs::write(served.folder().join("amount"), amount.to_string()).unwrap();
-    if slowly {
-        fs::write(served.folder().join("slowly"), "").unwrap();
-    }
-}
 
 /// A shared server that wants a URL to be opened first: whether its client hears when that is done.
 struct Required {
@@ -187,8 +179,8 @@ impl Scene for Required {
         assert!(answer.contains("\"result\":{}"), "{answer}");
     }
 
-    fn memory(&self) -> Option<u64> {
-        Some(resident(self.served.process.id()))
+    fn pid(&self) -> Option<u32> {
+        Some(self.served.process.id())
     }
 }
 
@@ -232,8 +224,8 @@ impl Scene for Urls {
         assert!(answer.contains("\"resultType\":\"complete\""), "{answer}");
     }
 
-    fn memory(&self) -> Option<u64> {
-        Some(resident(self.served.process.id()))
+    fn pid(&self) -> Option<u32> {
+        Some(self.served.process.id())
     }
 }
 
@@ -306,7 +298,7 @@ impl Scene for Deaf {
         assert!(client.message("\"id\":1,").contains("result"));
     }
 
-    fn memory(&self) -> Option<u64> {
-        Some(resident(self.front.id()))
+    fn pid(&self) -> Option<u32> {
+        Some(self.front.id())
     }
 }

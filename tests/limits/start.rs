@@ -83,7 +83,7 @@ impl Scene for Start {
 
     fn good(&mut self) {}
 
-    fn memory(&self) -> Option<u64> {
+    fn pid(&self) -> Option<u32> {
         None
     }
 }
