@@ -16,7 +16,7 @@ use crate::protocol::retry::Retry;
 use crate::protocol::session::{Session, StreamId};
 use crate::upstream::http::Client;
 use crate::upstream::remote::Inputs;
-use crate::upstream::{self, Undelivered, remote};
+use crate::upstream::{self, remote};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -142,7 +142,7 @@ impl Relay {
     /// Sends a message and answers it if that fails.
     fn post(&self, sender: &dyn upstream::Sender, message: &Message) {
         let Err(undelivered) = sender.send(message) else { return };
-        let why = reason(undelivered);
+        let why = undelivered.why();
         let (answer, stopping) = {
             let mut state = self.state();
             (state.undelivered(message, &why), state.stopping)
@@ -245,12 +245,5 @@ impl State {
     fn answers(&mut self, answers: Vec<(StreamId, Message)>) -> Vec<Message> {
         self.unwritten += answers.len();
         answers.into_iter().map(|(_, answer)| answer).collect()
-    }
-}
-
-fn reason(undelivered: Undelivered) -> String {
-    match undelivered {
-        Undelivered::Gone(why) => why,
-        Undelivered::Full => "the server does not take what it is sent".into(),
     }
 }

@@ -351,12 +351,9 @@ impl State {
                         Some(sender) => sender.send(&message),
                         None => Err(Undelivered::Gone("there is no server at this moment".into())),
                     };
-                    let why = match sent {
-                        Ok(()) => continue,
-                        Err(Undelivered::Gone(why)) => why,
-                        Err(Undelivered::Full) => "the server does not read what it is sent".into(),
-                    };
-                    self.hub.undelivered(&message, &why, &mut more);
+                    if let Err(undelivered) = sent {
+                        self.hub.undelivered(&message, &undelivered.why(), &mut more);
+                    }
                 }
                 Action::ToClient(key, message) => match self.sessions.get(&key).and_then(Weak::upgrade) {
                     Some(session) => {

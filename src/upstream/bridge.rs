@@ -271,12 +271,8 @@ impl State {
             Some(sender) => sender.send(message),
             None => Err(Undelivered::Gone("there is no connection to the server".into())),
         };
-        match sent {
-            Ok(()) => {}
-            Err(Undelivered::Gone(why)) => self.machine.undelivered(message, &why, more),
-            Err(Undelivered::Full) => {
-                self.machine.undelivered(message, "the server does not take what it is sent", more);
-            }
+        if let Err(undelivered) = sent {
+            self.machine.undelivered(message, &undelivered.why(), more);
         }
     }
 }

@@ -183,10 +183,7 @@ impl Crew {
     }
 
     fn answer(&self, message: &Message, undelivered: Undelivered) {
-        let why = match undelivered {
-            Undelivered::Gone(why) => why,
-            Undelivered::Full => "the server does not take what it is sent".into(),
-        };
+        let why = undelivered.why();
         if self.state().closing {
             return; // who ends the link answers what is open, and knows better why
         }

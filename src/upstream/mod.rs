@@ -88,6 +88,18 @@ pub enum Event {
 pub enum Undelivered {
     /// The link has ended or is ending, in words as [`Event::Ended`] has them.
     Gone(String),
-    /// The server does not take what it is sent: so many bytes wait for it already.
+    /// The server has not taken what it was sent before, and no more may wait for it: what waits is at its limit, or
+    /// there is no memory for more.
     Full,
+}
+
+impl Undelivered {
+    /// Why, in words for whoever sent the message.
+    #[must_use]
+    pub fn why(self) -> String {
+        match self {
+            Self::Gone(why) => why,
+            Self::Full => "the server has not taken what it was sent before, and there is no room for more".into(),
+        }
+    }
 }

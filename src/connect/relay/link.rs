@@ -1,6 +1,6 @@
 //! From the server to stdout: connects, hands on what comes, and connects again.
 
-use super::{Relay, State, reason};
+use super::{Relay, State};
 use crate::log;
 use crate::protocol::message::{Kind, Message};
 use crate::protocol::reconnect::{self, Attempt, Next};
@@ -126,7 +126,7 @@ impl Relay {
         let (sender, attempt) = (sender.clone(), attempt.clone());
         self.work(&mut self.state(), move |relay| match sender.send(&initialize) {
             Ok(()) => relay.pass_turn(number),
-            Err(undelivered) => attempt.stop(&reason(undelivered)),
+            Err(undelivered) => attempt.stop(&undelivered.why()),
         });
     }
 
