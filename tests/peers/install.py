@@ -3,6 +3,9 @@
 
 The folder is tests/.peers, or MCP_PROXY_PEERS. What is there already is kept: a second run costs nothing.
 Two runs at the same time wait for each other. If anything fails, the status is 1 and the last line says what.
+
+Always: what is installed has the version and a hash that stand in requirements.txt, requirements-sdk2.txt and
+package-lock.json. To renew the last one: change package.json, then `npm install --package-lock-only`.
 """
 
 import fcntl
@@ -22,35 +25,38 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        install(folder / "python", HERE / "requirements.txt", sys.version, python)
-        install(folder / "python-sdk2", HERE / "requirements-sdk2.txt", sys.version, python)
-        install(folder / "node", HERE / "package.json", os.uname().machine, node)
+        install(folder / "python", [HERE / "requirements.txt"], sys.version, python)
+        install(folder / "python-sdk2", [HERE / "requirements-sdk2.txt"], sys.version, python)
+        install(folder / "node", [HERE / "package.json", HERE / "package-lock.json"], os.uname().machine, node)
     print(folder)
 
 
 def install(folder, pins, machine, steps):
     """Fills `folder` as `pins` says, unless its stamp tells that this was done; the stamp is written last."""
     stamp = folder / "stamp"
-    wanted = hashlib.sha256(f"{folder}\n{machine}\n{pins.read_text()}".encode()).hexdigest()
+    pinned = "\n".join(file.read_text() for file in pins)
+    wanted = hashlib.sha256(f"{folder}\n{machine}\n{pinned}".encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    print(f"installing {pins.name} into {folder}", file=sys.stderr, flush=True)
+    print(f"installing {pins[0].name} into {folder}", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    steps(folder, pins)
+    steps(folder, *pins)
     stamp.write_text(wanted)
 
 
 def python(folder, pins):
     run(sys.executable, "-m", "venv", folder)
     pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    run(*pip, "install", "--quiet", "--requirement", pins)
+    run(*pip, "install", "--quiet", "--require-hashes", "--requirement", pins)
     run(*pip, "check")
 
 
-def node(folder, pins):
+def node(folder, wanted, lock):
     """The Inspector and the conformance suite need a newer Node.js than many machines have: one is installed too."""
-    shutil.copy(pins, folder)
+    for file in (wanted, lock):
+        shutil.copy(file, folder)
+    # Not `npm ci`: it wants a row even for what is for other systems, may be missing, and some registries do not have.
     quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
     run("npm", "install", "--prefix", folder, *quiet, cwd=folder)
     run(folder / "node_modules" / ".bin" / "node", "--version")
