@@ -1,4 +1,5 @@
-//! What we have from whoever started us: descriptors, sockets among them, and the mask of permissions.
+//! What we have from whoever started us: descriptors, sockets among them, how many there may be, and the mask of
+//! permissions.
 
 use super::check;
 use std::io;
@@ -19,6 +20,8 @@ pub enum Inherited {
 const FIRST: RawFd = 3;
 /// More sockets are not handed over.
 const MOST: usize = 64;
+/// Where the limit is a billion, programs that close "all" descriptors at their start would take minutes.
+const MOST_DESCRIPTORS: libc::rlim_t = 65_536;
 
 /// No program that we start gets a descriptor that was open when we were started, except the three that it shall have.
 pub fn keep_descriptors() {
@@ -31,6 +34,18 @@ pub fn keep_descriptors() {
         for fd in open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|fd| *fd >= FIRST)
         {
             let _ = close_in_new_programs(fd);
+        }
+    }
+}
+
+/// Takes as many descriptors as we may have: a session needs nine, and the usual limit is 1024.
+pub fn raise_descriptor_limit() {
+    // SAFETY: the structure is ours and has two integers; all calls are plain.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max.min(MOST_DESCRIPTORS);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
         }
     }
 }

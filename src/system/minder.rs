@@ -14,7 +14,8 @@
 //! Always: the pipe does not wait any more before the signal is sent that ends a read. So a read that was under way is
 //! ended by the signal, and one that begins later does not wait. A call that comes late ends a read too early, and no more.
 
-use super::{Watch, check, memory, set_waiting};
+use super::readiness::{Watch, set_waiting};
+use super::{check, memory};
 use std::collections::HashMap;
 use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};

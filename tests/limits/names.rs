@@ -248,7 +248,7 @@ pub const REASONS: &[(&[&str], &str)] = &[
     ),
     (&["downstream/stdio.rs CLIENT_LINE_BYTES"], "only the log says so: what the official clients refuse"),
     (&["protocol/message.rs SHORT", "serve/by_id.rs ODD"], "how something is kept, not how much"),
-    (&["system.rs MOST_DESCRIPTORS"], "what we ask of the system; it has the last word"),
+    (&["system/descriptors.rs MOST_DESCRIPTORS"], "what we ask of the system; it has the last word"),
     (&["system/descriptors.rs MOST"], "whoever starts us chooses it, not a client"),
     (
         &["serve/modern.rs PATIENCE", "serve/modern/era.rs ASK_AGAIN", "upstream/oauth.rs LONGEST"],
