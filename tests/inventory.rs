@@ -197,7 +197,11 @@ const THREADS: &[Row] = &[
         "one an answer whose client reads slowly; its connection",
     ),
     ("src/serve.rs", "thread::Builder::new().name(\"signals\"", "one: waits for signals, collects orphans"),
-    ("src/serve/house.rs", "thread::Builder::new().name(\"server\"", "one a server process or link; --max-sessions"),
+    (
+        "src/serve/house/servers.rs",
+        "thread::Builder::new().name(\"server\"",
+        "one a server process or link; --max-sessions",
+    ),
     (
         "src/system/minder.rs",
         "thread::Builder::new().name(\"minder\"",
