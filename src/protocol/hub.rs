@@ -6,10 +6,12 @@
 //! Always, of each: every request that was taken is answered once, unless its client cancelled it or left; nobody gets a
 //! message about another's request; after [`Hub::leave`] nothing goes to that key; what is kept is bounded.
 
+mod phase;
 mod waiting;
 
 use super::message::{Id, Kind as MessageKind, Message};
 use super::sole::{Ambiguous, sole};
+pub(super) use phase::Phase;
 use std::time::Duration;
 pub(super) use waiting::Waiting;
 

@@ -38,7 +38,7 @@ mod from_server;
 mod subscriptions;
 
 pub use super::hub::{Action, GHOST_ANSWERS, Hub, Key, Kind, Limits};
-use super::hub::{LINK_FACTOR, Waiting, whole};
+use super::hub::{LINK_FACTOR, Phase, Waiting, whole};
 use super::level::Level;
 use super::message::{INTERNAL_ERROR, Id, Message};
 use super::ticket::Tickets;
@@ -66,17 +66,6 @@ pub struct Share {
     server_level: Option<Level>,
     /// What one without a session asked for last.
     stateless_level: Option<Held>,
-}
-
-#[derive(Debug, Clone)]
-enum Phase {
-    Lost,
-    /// Our `initialize` has this number.
-    Beginning(u64),
-    /// What the server answered to it.
-    Ready(Message),
-    /// Likewise, and it was an error.
-    Refused(Message),
 }
 
 #[derive(Debug, Clone)]
@@ -182,18 +171,18 @@ impl Share {
     /// Whether the server has begun, so that nothing waits.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Ready(_))
+        self.phase.ready().is_some()
     }
 
     /// The error that the server answered our `initialize` with, or that was made because it could not be asked.
     #[must_use]
     pub fn refusal(&self) -> Option<&Message> {
-        if let Phase::Refused(error) = &self.phase { Some(error) } else { None }
+        self.phase.refusal()
     }
 
     /// A fresh server is there. Until it has answered our `initialize`, what clients say waits.
     pub fn begin(&mut self, out: &mut Vec<Action>) {
-        if !matches!(self.phase, Phase::Lost) {
+        if !self.phase.is_lost() {
             self.lose("another process of the server takes its place", out);
         }
         let number = self.number();

@@ -45,7 +45,7 @@ mod questions;
 mod results;
 mod rounds;
 
-use super::super::hub::{Action, GHOST_ANSWERS, Hub, Key, Kind, LINK_FACTOR, Limits, Waiting, whole};
+use super::super::hub::{Action, GHOST_ANSWERS, Hub, Key, Kind, LINK_FACTOR, Limits, Phase, Waiting, whole};
 use super::super::level::Level;
 use super::super::message::{INTERNAL_ERROR, Id, Message};
 use super::super::ticket::Tickets;
@@ -88,7 +88,7 @@ pub struct ToLegacy {
     limits: Limits,
     settings: Settings,
     tickets: Tickets,
-    phase: Phase,
+    phase: Phase<Server>,
     /// The last number that was used on the link, or for a handle.
     last: u64,
     now: Duration,
@@ -105,16 +105,6 @@ pub struct ToLegacy {
     listens: Listens,
     /// What the server was told last, unless it refused, and by which request.
     server_level: Option<(Level, u64)>,
-}
-
-#[derive(Debug, Clone)]
-enum Phase {
-    Lost,
-    /// Our `initialize` has this number.
-    Beginning(u64),
-    Ready(Server),
-    /// What it answered.
-    Refused(Message),
 }
 
 /// What the server said of itself: JSON texts.
@@ -283,7 +273,7 @@ impl ToLegacy {
 
 impl Hub for ToLegacy {
     fn begin(&mut self, out: &mut Vec<Action>) {
-        if !matches!(self.phase, Phase::Lost) {
+        if !self.phase.is_lost() {
             self.lose("another process of the server takes its place", out);
         }
         let Settings { client_info, capabilities, .. } = &self.settings;
@@ -294,11 +284,11 @@ impl Hub for ToLegacy {
     }
 
     fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Ready(_))
+        self.phase.ready().is_some()
     }
 
     fn refusal(&self) -> Option<&Message> {
-        if let Phase::Refused(error) = &self.phase { Some(error) } else { None }
+        self.phase.refusal()
     }
 
     fn join(&mut self, key: Key, _: Kind) {

@@ -37,7 +37,7 @@ mod from_client;
 mod from_server;
 
 use super::{REVISION, graceful, meta};
-use crate::protocol::hub::{Action, GHOST_ANSWERS, Hub, Key, Kind, LINK_FACTOR, Limits, Waiting, token};
+use crate::protocol::hub::{Action, GHOST_ANSWERS, Hub, Key, Kind, LINK_FACTOR, Limits, Phase, Waiting, token};
 use crate::protocol::message::{INTERNAL_ERROR, Id, Message};
 use std::collections::{BTreeMap, HashMap};
 
@@ -57,17 +57,6 @@ pub struct Share {
     /// Answers that the server gave.
     answers: u64,
     waiting: Waiting,
-}
-
-#[derive(Debug, Clone)]
-enum Phase {
-    Lost,
-    /// The `server/discover` that shows what the server is has this number.
-    Beginning(u64),
-    /// What the server answered to it: it is modern.
-    Ready(Message),
-    /// Likewise, and it is not. Always an error.
-    Refused(Message),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -126,7 +115,7 @@ impl Share {
             self.begin(out);
             return;
         }
-        if !matches!(self.phase, Phase::Lost) {
+        if !self.phase.is_lost() {
             self.lose("another process of the server takes its place", out);
         }
         let number = self.number();
@@ -189,11 +178,11 @@ impl Hub for Share {
     }
 
     fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Ready(_))
+        self.phase.ready().is_some()
     }
 
     fn refusal(&self) -> Option<&Message> {
-        if let Phase::Refused(error) = &self.phase { Some(error) } else { None }
+        self.phase.refusal()
     }
 
     fn greeting(&self) -> Option<&Message> {

@@ -29,7 +29,7 @@ impl Share {
             MessageKind::Notification { .. } => self.tell(&message, out),
             MessageKind::Response { id: Some(id) } => {
                 let Some(number) = whole(id) else { return };
-                if matches!(self.phase, Phase::Beginning(ours) if ours == number) {
+                if self.phase.begins_with(number) {
                     self.begun(message, out);
                 } else {
                     self.answer(number, &message, out);

@@ -72,7 +72,7 @@ impl ToLegacy {
     fn pass(&mut self, request: Request<'_>, out: &mut Vec<Action>) {
         match request.method {
             "server/discover" => {
-                let Phase::Ready(server) = &self.phase else { return };
+                let Some(server) = self.phase.ready() else { return };
                 let answer = Message::result(request.id, &server.discovery());
                 out.push(Action::ToClient(request.key, answer));
             }
@@ -122,7 +122,7 @@ impl ToLegacy {
 
     /// Tells the server the most verbose level that an open request wants, if it does not know it.
     pub(super) fn tell_level(&mut self, out: &mut Vec<Action>) {
-        let Phase::Ready(server) = &self.phase else { return };
+        let Some(server) = self.phase.ready() else { return };
         if !meta::declares(&server.capabilities, &["logging"]) {
             return;
         }

@@ -19,7 +19,7 @@ impl ToLegacy {
             MessageKind::Notification { .. } => self.tell(message, out),
             MessageKind::Response { id: Some(id) } => {
                 let Some(number) = whole(id) else { return };
-                if matches!(self.phase, Phase::Beginning(ours) if ours == number) {
+                if self.phase.begins_with(number) {
                     self.begun(message, out);
                 } else {
                     self.answer(number, message, out);
@@ -31,7 +31,7 @@ impl ToLegacy {
 
     /// The server's name and version as JSON text.
     pub(super) fn server_info(&self) -> Option<&str> {
-        if let Phase::Ready(server) = &self.phase { server.info.as_deref() } else { None }
+        self.phase.ready()?.info.as_deref()
     }
 
     /// The answer to our own `initialize`.

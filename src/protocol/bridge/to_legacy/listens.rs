@@ -7,9 +7,9 @@ use super::super::super::hub::{Action, Key, refuse};
 use super::super::super::member;
 use super::super::super::message::{INVALID_PARAMS, Id, Message};
 use super::super::super::modern::meta::{SERVER_INFO, SUBSCRIPTION_ID};
+use super::ToLegacy;
 use super::filter::{Filter, LISTS};
 use super::from_client::Request;
-use super::{Phase, ToLegacy};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Resources that one client may subscribe to.
@@ -44,7 +44,7 @@ impl ToLegacy {
     /// A client wants to hear of changes.
     pub(super) fn listen(&mut self, request: Request<'_>, out: &mut Vec<Action>) {
         let Request { key, message, id, .. } = request;
-        let Phase::Ready(server) = &self.phase else { return };
+        let Some(server) = self.phase.ready() else { return };
         let filter =
             Filter::read(message.params().unwrap_or_default()).map(|filter| filter.allowed(&server.capabilities));
         let held = self.clients.get(&key).into_iter().flat_map(|client| &client.listens);

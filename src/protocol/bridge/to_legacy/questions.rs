@@ -65,7 +65,7 @@ impl ToLegacy {
     }
 
     fn whose(&mut self, message: &Message) -> Whose {
-        if !matches!(self.phase, super::Phase::Ready(_)) {
+        if self.phase.ready().is_none() {
             return Whose::Nobody("there is no client to ask yet");
         }
         if let Some(number) = message.related().and_then(whole) {

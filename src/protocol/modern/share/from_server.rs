@@ -25,7 +25,7 @@ impl Share {
             },
             Kind::Response { id: Some(id) } => {
                 let Some(number) = whole(id) else { return };
-                if matches!(self.phase, Phase::Beginning(ours) if ours == number) {
+                if self.phase.begins_with(number) {
                     self.begun(message, out);
                 } else {
                     self.settle(number, &message, out);
