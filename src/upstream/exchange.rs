@@ -10,6 +10,7 @@ use crate::log;
 use crate::protocol::uri::Origin;
 use std::borrow::Cow;
 use std::io::Read;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use ureq::http::{HeaderName, HeaderValue, Response, StatusCode, Uri, header, request};
 
 /// Redirects that are followed one after the other.
@@ -42,6 +43,36 @@ pub trait Ways {
 
     /// Why the link has ended, if it has.
     fn ended(&self) -> Option<String>;
+}
+
+/// The way to where one link asks for tokens, made when one is asked for first.
+#[derive(Default)]
+pub struct ToTokens(Mutex<Option<Route>>);
+
+impl ToTokens {
+    /// The way that is known, or the one that `make` makes.
+    ///
+    /// # Errors
+    /// Those of `make`; the next call tries again.
+    pub fn get_or_make(&self, make: impl FnOnce() -> Result<Route, String>) -> Result<Route, String> {
+        let mut known = self.known();
+        match &*known {
+            Some(route) => Ok(route.clone()),
+            None => Ok(known.insert(make()?).clone()),
+        }
+    }
+
+    /// The link has ended: what is under way there ends too.
+    pub fn shut_down(&self) {
+        let known = self.known().take();
+        if let Some(route) = known {
+            route.agent.shutdown();
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<Route>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// An answer.

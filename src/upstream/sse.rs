@@ -5,7 +5,7 @@
 //! has ended, every wait of it ends.
 
 use super::answer::Body;
-use super::exchange::{Answer, Redirects, Ways, exchange};
+use super::exchange::{Answer, Redirects, ToTokens, Ways, exchange};
 use super::http::{self, Client, Route};
 use super::waits::{Bystander, Waits};
 use super::{Event, Link, Receiver, Sender, Undelivered};
@@ -96,7 +96,7 @@ impl Attempt {
         let route = self.client.route(&post_url, &self.post_waits, Some(self.client.remote().timeout))?;
         self.keep(route.clone())?;
         let head = self.head(Method::POST, &endpoint, POST_HEADERS)?;
-        let posts = Posts { head, attempt: self.clone(), route, tokens: Mutex::default() };
+        let posts = Posts { head, attempt: self.clone(), route, tokens: ToTokens::default() };
         Ok(Link { sender: Arc::new(posts), receiver: Box::new(stream) })
     }
 
@@ -226,8 +226,7 @@ impl Ways for Opening<'_> {
 struct Posts {
     attempt: Arc<Attempt>,
     route: Route,
-    /// The way to tokens, once one was asked for.
-    tokens: Mutex<Option<Route>>,
+    tokens: ToTokens,
     head: request::Parts,
 }
 
@@ -237,14 +236,12 @@ impl Ways for Posts {
     }
 
     fn to_tokens(&self, url: &Uri) -> Result<Route, String> {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(route) = &*tokens {
-            return Ok(route.clone());
-        }
         let attempt = &self.attempt;
-        let route = attempt.client.route(url, &attempt.post_waits, Some(attempt.client.remote().timeout))?;
-        attempt.keep(route.clone())?;
-        Ok(tokens.insert(route).clone())
+        self.tokens.get_or_make(|| {
+            let route = attempt.client.route(url, &attempt.post_waits, Some(attempt.client.remote().timeout))?;
+            attempt.keep(route.clone())?;
+            Ok(route)
+        })
     }
 
     fn ended(&self) -> Option<String> {

@@ -16,6 +16,7 @@ mod post;
 mod session;
 mod stream;
 
+use super::exchange::ToTokens;
 use super::http::{Client, Route};
 use super::waits::{self, Bystander, TICK, Waits};
 use super::{Deliver, Event, Receiver, Sender, Undelivered};
@@ -41,7 +42,7 @@ pub struct Streamable {
     waits: Arc<Waits>,
     /// Those for a token, which send no message, and the way to it once one was asked for.
     token_waits: Arc<Waits>,
-    tokens: Mutex<Option<Route>>,
+    tokens: ToTokens,
     deliver: Deliver,
     /// The refusal of a modern server is not for the client: there is another way.
     crosses: bool,
@@ -100,7 +101,7 @@ impl Streamable {
         let waits = Arc::new(Waits::telling_sent(bystander));
         let route = client.route(&client.remote().url, &waits, None)?;
         let state = Mutex::new(State::new(Session::none(&client)));
-        let (tokens, changed) = (Mutex::default(), Condvar::new());
+        let (tokens, changed) = (ToTokens::default(), Condvar::new());
         Ok(Arc::new(Self { client, route, waits, token_waits, tokens, deliver, crosses, state, changed }))
     }
 
@@ -347,10 +348,7 @@ impl Receiver for End {
         conversation.waits.stop();
         conversation.token_waits.stop();
         conversation.route.agent.shutdown();
-        let tokens = conversation.tokens.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(tokens) = tokens {
-            tokens.agent.shutdown();
-        }
+        conversation.tokens.shut_down();
         if let Some(listener) = listener {
             let _ = listener.join();
         }

@@ -14,7 +14,7 @@ use crate::upstream::exchange::{self, Answer, Redirects, Ways};
 use crate::upstream::http::{self, Route};
 use crate::upstream::waits;
 use std::io::Read;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header, request};
 
@@ -318,12 +318,8 @@ impl Ways for Streamable {
     }
 
     fn to_tokens(&self, url: &Uri) -> Result<Route, String> {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(route) = &*tokens {
-            return Ok(route.clone());
-        }
-        let route = self.client.route(url, &self.token_waits, Some(self.client.remote().timeout))?;
-        Ok(tokens.insert(route).clone())
+        let make = || self.client.route(url, &self.token_waits, Some(self.client.remote().timeout));
+        self.tokens.get_or_make(make)
     }
 
     fn ended(&self) -> Option<String> {
