@@ -15,7 +15,7 @@ use crate::protocol::modern::headers;
 use crate::protocol::replay::{Lost, Replay};
 use crate::protocol::session::{self, FromClient, FromServer, StreamId};
 use crate::protocol::sse;
-use crate::upstream::{Sender, Undelivered};
+use crate::upstream::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use ureq_proto::http::StatusCode;
@@ -512,8 +512,7 @@ impl Session {
     fn forward(&self, message: &Message, stream: StreamId) -> Result<(), Refusal> {
         let why = match self.sender().send(message) {
             Ok(()) => return Ok(()),
-            Err(Undelivered::Gone(why)) => why,
-            Err(Undelivered::Full) => "the server does not read what it is sent".into(),
+            Err(undelivered) => undelivered.why(),
         };
         let _turn = self.turn();
         let mut book = self.book();

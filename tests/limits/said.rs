@@ -283,7 +283,8 @@ impl Scene for Deaf {
             }
         }
         assert_eq!(client.post(&filled(left, true)), 202);
-        let refused = |message: &String| message.contains("the server does not read what it is sent");
+        let refused =
+            |message: &String| message.contains("has not taken what it was sent before, and there is no room for more");
         if client.messages().iter().any(refused) {
             return TAKES_NOTHING.into();
         }
