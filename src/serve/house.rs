@@ -313,6 +313,9 @@ impl House {
         let started = self.start_server(offer, owner);
         let mut state = offer.state();
         state.preparing = false;
+        if offer.is_missing() {
+            let _ = self.notices.send(Notice::Changed); // if it has ended already, another may have been due meanwhile
+        }
         let server = started?;
         if state.removed && offer.shared.is_none() {
             drop(state);
@@ -511,8 +514,7 @@ impl House {
         let offers = self.state().offers.clone();
         let mut next: Option<Instant> = None;
         for offer in offers {
-            if offer.state().due.is_some_and(|due| due <= now) {
-                offer.state().due = None;
+            if offer.is_due(now) {
                 self.prepare_or_log(&offer);
             }
             if offer.shared.as_ref().is_some_and(|shared| shared.is_ready()) {
