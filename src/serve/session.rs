@@ -140,6 +140,12 @@ impl Channels {
 }
 
 impl Book {
+    /// When the request came that is answered now.
+    fn take_time(&mut self, answered: &Id) -> Option<Instant> {
+        let at = self.times.iter().position(|(known, _)| known.may_be(answered))?;
+        Some(self.times.swap_remove(at).1)
+    }
+
     /// The first answer of the server tells whether there is a session.
     fn note_opening(&mut self, message: &Message) {
         if self.opening == Opening::Unanswered && matches!(message.kind(), Kind::Response { .. }) {
@@ -572,8 +578,7 @@ impl Session {
         let Kind::Response { id: Some(id) } = message.kind() else { return };
         let now = Instant::now();
         book.left = now; // its stream may end with it
-        let Some(at) = book.times.iter().position(|(known, _)| known.may_be(id)) else { return };
-        let (_, began) = book.times.swap_remove(at);
+        let Some(began) = book.take_time(id) else { return };
         let answer = match (is_ours, message.is_error()) {
             (true, _) => Answer::OwnError,
             (false, true) => Answer::Error,
@@ -626,6 +631,9 @@ impl Session {
             FromServer::Hold => return None,
             FromServer::Refuse(answer) => return Some(answer),
             FromServer::Drop(why) => {
+                if let Kind::Response { id: Some(id) } = message.kind() {
+                    book.take_time(id); // nobody waited for it any more
+                }
                 log::debug(format_args!("session {}: {message:?} left out: {why}", self.shown()));
                 return None;
             }

@@ -20,3 +20,17 @@ fn what_is_said_to_a_session_that_has_ended_is_refused() {
     }
     assert_eq!(server.sent.lock().unwrap().len(), 1, "nothing that is refused is done");
 }
+
+#[test]
+fn nothing_is_kept_of_a_request_whose_answer_nobody_gets() {
+    let home = Home::of("legacy");
+    let one = Arc::new(session(&home.offer(), &home.house, Arc::new(Kept::default()), false));
+    for id in 1..=3 {
+        one.take(&[call(id)], StreamId(id)).unwrap();
+        one.book().requests.close(StreamId(id));
+    }
+    for (id, left) in [(2, 2), (1, 1), (3, 0)] {
+        assert!(one.deliver(&Message::result(&Id::number(id), "{}")).is_none());
+        assert_eq!(one.book().times.len(), left);
+    }
+}
