@@ -23,6 +23,7 @@ use crate::protocol::share::Share;
 use crate::system::{self, memory};
 use crate::upstream::{Event, Link, Receiver, child, remote};
 use std::collections::HashMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -417,10 +418,19 @@ impl House {
         let _ = self.notices.send(Notice::Changed);
     }
 
-    /// Hands on what a server says, on the server's own thread, until it has ended.
-    fn listen(self: &Arc<Self>, offer: &Arc<Offer>, server: &Arc<Server>, mut receiver: Box<dyn Receiver>) {
+    /// Hands on what a server says, on the server's own thread, until it has ended. A defect of ours ends it too: whoever
+    /// waits for its answers would wait for ever.
+    fn listen(self: &Arc<Self>, offer: &Arc<Offer>, server: &Arc<Server>, receiver: Box<dyn Receiver>) {
+        let hear = AssertUnwindSafe(|| Self::hear(offer, server, receiver));
+        let how = panic::catch_unwind(hear).unwrap_or_else(|_| "the thread that listened to the server failed".into());
+        self.end_server(offer, server, &how);
+        self.discount_server(server.number);
+    }
+
+    /// Hands on what a server says; gives how it ended. Nothing of it is left then.
+    fn hear(offer: &Offer, server: &Server, mut receiver: Box<dyn Receiver>) -> String {
         let mut owner = Of::Nobody;
-        let how = loop {
+        loop {
             match receiver.recv() {
                 Event::Message(message) => {
                     let is_first = matches!(owner, Of::Nobody);
@@ -436,12 +446,9 @@ impl House {
                         offer.state().succeeded();
                     }
                 }
-                Event::Ended(how) => break how,
+                Event::Ended(how) => return how,
             }
-        };
-        drop(owner);
-        self.end_server(offer, server, &how);
-        self.discount_server(server.number);
+        }
     }
 
     /// A server has ended: its sessions learn it.
@@ -576,3 +583,6 @@ impl House {
 pub fn unavailable(reason: &str) -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)
 }
+
+#[cfg(test)]
+mod tests;
