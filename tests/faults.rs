@@ -137,7 +137,7 @@ fn descriptors_and_threads_run_out() {
 
 #[test]
 fn memory_runs_out() {
-    let plan = |sharing, number| short(sharing, number, &[Kind::Space, Kind::Data]);
+    let plan = |sharing, number| short(sharing, number, &[Kind::Space, Kind::Data, Kind::Killed]);
     thread::scope(|scope| {
         scope.spawn(|| serves(&plan(Sharing::Own, 9)));
         scope.spawn(|| serves(&plan(Sharing::Shared, 10)));

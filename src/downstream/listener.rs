@@ -187,9 +187,15 @@ pub struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let mut open = self.shared.open();
-        open.connections.remove(&self.number);
-        open.leaving -= usize::from(self.place.has_left());
+        let entry = {
+            let mut open = self.shared.open();
+            open.leaving -= usize::from(self.place.has_left());
+            open.connections.remove(&self.number)
+        };
+        if let Some(entry) = entry.filter(|_| thread::panicking()) {
+            // Whoever has something to say on a stream of it keeps the socket, and the client would wait for that.
+            let _ = entry.socket.shutdown(Shutdown::Both);
+        }
     }
 }
 
@@ -388,4 +394,41 @@ fn begin(newcomer: Newcomer, shared: &Arc<Shared>, waiting: &mut Option<Newcomer
         *waiting = held(&place).take();
     }
     thread
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_connection_whose_thread_fails_is_closed_whoever_keeps_its_socket() {
+        let long = Duration::from_mins(1);
+        let limits = Limits {
+            connections: 10,
+            header_bytes: 1 << 14,
+            body_bytes: 1 << 20,
+            head_timeout: long,
+            body_timeout: long,
+            idle_timeout: long,
+            stream_bytes: 1 << 20,
+            keep_alive: long,
+        };
+        let door = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(door.local_addr().unwrap()).unwrap();
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let serve = {
+            let kept = kept.clone();
+            move |connection: Connection| {
+                kept.lock().unwrap().push(connection.socket());
+                std::panic::resume_unwind(Box::new("a defect")) // without a word on stderr
+            }
+        };
+        let listener = Listener::start(vec![Door::Tcp(door)], limits, serve).unwrap();
+        client.set_read_timeout(Some(long)).unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        assert_eq!(kept.lock().unwrap().len(), 1);
+        listener.close().end();
+    }
 }

@@ -163,8 +163,7 @@ impl House {
         let offers = self.state().offers.clone();
         let mut next: Option<Instant> = None;
         for offer in offers {
-            if offer.state().due.is_some_and(|due| due <= now) {
-                offer.state().due = None;
+            if offer.is_due(now) {
                 self.prepare_or_log(&offer);
             }
             if offer.shared.as_ref().is_some_and(|shared| shared.is_ready()) {
@@ -180,3 +179,6 @@ impl House {
 pub fn unavailable(reason: &str) -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,6 +143,23 @@ impl Offer {
         self.server.name.as_deref().unwrap_or("default")
     }
 
+    /// Whether the server that its sessions share is neither there nor ended by us.
+    pub fn is_missing(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| !shared.has_server() && !shared.is_stopped())
+    }
+
+    /// Whether a server is to be started now; it is not due any more then.
+    pub fn is_due(&self, now: Instant) -> bool {
+        let mut state = self.state();
+        // A thread that loses its server may be kept for long just before: what was due met the one before, and was for
+        // nothing. The clients wait.
+        let is_due = state.due.map_or_else(|| !state.preparing && self.is_missing(), |due| due <= now);
+        if is_due {
+            state.due = None;
+        }
+        is_due
+    }
+
     /// Whether a server is started before anybody asks for one.
     pub fn is_prepared(&self) -> bool {
         self.shared.is_some() || matches!(self.server.target, Target::Command(_))

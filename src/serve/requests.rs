@@ -322,8 +322,7 @@ impl Asking<'_> {
             return Ok(Outcome::Answer(Response::empty(StatusCode::ACCEPTED)));
         }
         let stream = self.stream(connection, form, opens)?;
-        let ended = || Refusal::new(StatusCode::NOT_FOUND, "the session has ended");
-        let id = session.open_reply(stream.clone(), primes, is_batch).ok_or_else(ended)?;
+        let id = session.open_reply(stream.clone(), primes, is_batch).ok_or_else(session::has_ended)?;
         if let Err(refusal) = session.take(messages, id) {
             log::debug(format_args!("session {}: {}", session.shown(), refusal.reason));
         }
@@ -464,10 +463,9 @@ impl Asking<'_> {
         let session = self.session(server, session)?;
         let form = Form { reply: false, close: true, ..self.form(false, true) };
         let stream = self.stream(connection, form, None)?;
-        let ended = || Refusal::new(StatusCode::NOT_FOUND, "the session has ended");
         let id = match last {
             Some(last) => session.resume(last, &stream)?,
-            None => session.open_general(None, stream.clone(), primes, b"").ok_or_else(ended)?,
+            None => session.open_general(None, stream.clone(), primes, b"").ok_or_else(session::has_ended)?,
         };
         stream.run(connection, || session.quiet(id));
         session.close(id, &stream);

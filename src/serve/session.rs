@@ -140,6 +140,12 @@ impl Channels {
 }
 
 impl Book {
+    /// When the request came that is answered now.
+    fn take_time(&mut self, answered: &Id) -> Option<Instant> {
+        let at = self.times.iter().position(|(known, _)| known.may_be(answered))?;
+        Some(self.times.swap_remove(at).1)
+    }
+
     /// The first answer of the server tells whether there is a session.
     fn note_opening(&mut self, message: &Message) {
         if self.opening == Opening::Unanswered && matches!(message.kind(), Kind::Response { .. }) {
@@ -166,6 +172,11 @@ fn refuse_resume(lost: Lost) -> Refusal {
             Refusal::new(StatusCode::GONE, reason)
         }
     }
+}
+
+/// What a client is told that says more to a session than there is of it.
+pub fn has_ended() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "the session has ended")
 }
 
 /// Requests whose times are kept; of one more the oldest is forgotten.
@@ -439,6 +450,10 @@ impl Session {
     }
 
     /// Takes messages of the client; answers to them are due on `stream`.
+    ///
+    /// # Errors
+    /// The session has ended, and nothing can be said on this stream any more; or the server did not get what is no
+    /// request.
     pub fn take(&self, messages: &[Message], stream: StreamId) -> Result<(), Refusal> {
         // All are known to be open before the first can be answered: the answer to the last ends the stream.
         let (mut one, mut many) = ([const { None }], Vec::new());
@@ -448,7 +463,7 @@ impl Session {
             many.resize_with(messages.len(), || None);
             &mut many
         };
-        self.decide(messages, decisions, stream);
+        self.decide(messages, decisions, stream)?;
         let mut refused = Ok(());
         for (message, decision) in messages.iter().zip(decisions.iter().flatten()) {
             match decision {
@@ -466,9 +481,18 @@ impl Session {
     }
 
     /// Decides about each of the messages, and answers those that do not go to the server.
-    fn decide(&self, messages: &[Message], decisions: &mut [Option<FromClient>], stream: StreamId) {
+    fn decide(
+        &self,
+        messages: &[Message],
+        decisions: &mut [Option<FromClient>],
+        stream: StreamId,
+    ) -> Result<(), Refusal> {
         let now = Instant::now();
         let mut book = self.book();
+        if book.ended && !book.channels.get(stream).is_some_and(|channel| channel.opening) {
+            // It ended after it was found. Its stream has ended with it, and an answer there would reach nobody.
+            return Err(has_ended());
+        }
         book.left = now;
         for (message, decision) in messages.iter().zip(&mut *decisions) {
             if !self.is_modern && book.opening == Opening::Unanswered && message.method() == Some("initialize") {
@@ -503,10 +527,13 @@ impl Session {
                 _ => None,
             })
             .peekable();
+        let mut is_said = true;
         while let Some(answer) = answers.next() {
             let _turn = self.turn();
-            self.answer(&mut self.book(), stream, answer, answers.peek().is_none());
+            is_said &= self.answer(&mut self.book(), stream, answer, answers.peek().is_none());
         }
+        // Or it has ended just now. Of several messages some may have been answered before: they stand as they are.
+        if is_said || messages.len() > 1 { Ok(()) } else { Err(has_ended()) }
     }
 
     fn forward(&self, message: &Message, stream: StreamId) -> Result<(), Refusal> {
@@ -527,10 +554,11 @@ impl Session {
     }
 
     /// Answers a request in place of the server; the stream may end with it, if nothing else is owed there.
-    fn answer(&self, book: &mut Book, stream: StreamId, answer: &Message, may_end: bool) {
+    /// Says whether the client has it or can still get it.
+    fn answer(&self, book: &mut Book, stream: StreamId, answer: &Message, may_end: bool) -> bool {
         self.count_sent(book, answer, true);
         let last = may_end && stream != ONLY && book.requests.open_on(stream) == 0;
-        self.write(book, stream, answer, last);
+        self.write(book, stream, answer, last)
     }
 
     fn count_taken(&self, book: &mut Book, message: &Message, now: Instant) {
@@ -549,8 +577,7 @@ impl Session {
         let Kind::Response { id: Some(id) } = message.kind() else { return };
         let now = Instant::now();
         book.left = now; // its stream may end with it
-        let Some(at) = book.times.iter().position(|(known, _)| known.may_be(id)) else { return };
-        let (_, began) = book.times.swap_remove(at);
+        let Some(began) = book.take_time(id) else { return };
         let answer = match (is_ours, message.is_error()) {
             (true, _) => Answer::OwnError,
             (false, true) => Answer::Error,
@@ -603,6 +630,9 @@ impl Session {
             FromServer::Hold => return None,
             FromServer::Refuse(answer) => return Some(answer),
             FromServer::Drop(why) => {
+                if let Kind::Response { id: Some(id) } = message.kind() {
+                    book.take_time(id); // nobody waited for it any more
+                }
                 log::debug(format_args!("session {}: {message:?} left out: {why}", self.shown()));
                 return None;
             }
@@ -717,3 +747,6 @@ impl Session {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

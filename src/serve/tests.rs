@@ -38,12 +38,17 @@ pub struct Home {
 impl Home {
     /// Nothing runs in it but the spare.
     pub fn of(era: &str) -> Self {
+        Self::with(era, Sharing::Session)
+    }
+
+    /// Nothing runs in it but what is there before anybody asks.
+    pub fn with(era: &str, sharing: Sharing) -> Self {
         let words = ["-c", SCRIPT, era].map(Into::into);
         let command =
             Command { program: "sh".into(), args: words.to_vec(), env: Vec::new(), cwd: None, pass_environment: false };
         let server = Server { name: None, target: Target::Command(command) };
         let (notices, inbox) = mpsc::channel();
-        let house = House::new(options(server), Rules::default(), notices);
+        let house = House::new(Options { sharing, ..options(server) }, Rules::default(), notices);
         house.offer(&house.options.servers).unwrap();
         Self { house, _inbox: inbox }
     }

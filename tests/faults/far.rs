@@ -8,8 +8,8 @@ use super::cutter::{self, Cutter};
 use super::inject::{Target, as_nobody, count, status};
 use super::ledger::Ledger;
 use super::run::{
-    AT_ONCE, Plan, SETTLES, SLACK_KB, STOPS, bounded, call, cost, effects, judge, one_arena, pause, server, settle,
-    started_with,
+    AT_ONCE, Plan, SETTLES, SLACK_KB, SOON_FLAT, STOPS, bounded, call, cost, effects, judge, one_arena, pause, server,
+    settle, started_with,
 };
 use super::soak::watch;
 use crate::support::namespace::behind;
@@ -110,7 +110,7 @@ pub fn connects(plan: &Plan) {
     let words = [as_nobody(), one_arena()].concat();
     let start = |arguments: &[&str]| behind(&words, &command(arguments));
     let connects = ["/mcp", "/sse", "/mcp"].map(|path| Connect::of(&mut start(&[&url(path)]), &ledger));
-    let mut front = Process::start(&mut start(&["--port", "0", "--session-idle", "1", &url("/mcp")]));
+    let mut front = Process::start(&mut start(&[&SOON_FLAT, &["--port", "0", &*url("/mcp")][..]].concat()));
     let (address, front_pid) = (front.address(), front.id());
     let door = Door { address: address.clone(), cutter: None };
     let pids: Vec<u32> = connects.iter().map(Connect::id).collect();

@@ -97,6 +97,10 @@ pub fn one_arena() -> Vec<String> {
     vec!["env".into(), "MALLOC_ARENA_MAX=1".into(), "MALLOC_MMAP_THRESHOLD_=131072".into()]
 }
 
+/// What serve mode keeps of its clients is as much as it will be after a few seconds, not after minutes: what it keeps of
+/// streams for clients that come back, and sessions that nobody uses.
+pub const SOON_FLAT: [&str; 4] = ["--session-idle", "1", "--replay-bytes", "65536"];
+
 /// A port that was free a moment ago: whose log nobody reads cannot say where it listens. It is none of those that the
 /// system gives away by itself, where a connection to a port that nobody listens at may meet itself.
 pub fn free_port(seed: &mut Seed) -> u16 {
@@ -114,7 +118,7 @@ fn start(plan: &Plan, folder: &Path) -> (Served, String, Option<PathBuf>) {
     words.extend(clock.iter().flat_map(|clock| clock_words(folder, clock)));
     let port = free_port(&mut plan.seed.branch(9)).to_string();
     let level = if plan.log == Log::Read { "INFO" } else { "DEBUG" };
-    let options = [&["--session-idle", "1", "--port", &port, "--log-level", level], plan.sharing.options()].concat();
+    let options = [&SOON_FLAT, &["--port", &port, "--log-level", level], plan.sharing.options()].concat();
     let served = Served::start_behind(&words, &options, &server());
     let address = format!("127.0.0.1:{port}");
     wait_until("it listens", SETTLES, || TcpStream::connect(&address).is_ok());

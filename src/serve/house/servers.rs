@@ -14,6 +14,7 @@ use crate::serve::session::Session;
 use crate::serve::{Notice, STACK_BYTES};
 use crate::system::memory;
 use crate::upstream::{Event, Link, Receiver, child, remote};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -71,6 +72,9 @@ impl House {
         let started = self.start_server(offer, owner);
         let mut state = offer.state();
         state.preparing = false;
+        if offer.is_missing() {
+            let _ = self.notices.send(Notice::Changed); // if it has ended already, another may have been due meanwhile
+        }
         let server = started?;
         if state.removed && offer.shared.is_none() {
             drop(state);
@@ -131,7 +135,12 @@ impl House {
     }
 
     /// From here on the stop knows of the server, and waits for it.
-    fn keep_server(self: &Arc<Self>, offer: &Arc<Offer>, owner: Arc<Owner>, link: Link) -> Result<Arc<Server>, Error> {
+    pub(super) fn keep_server(
+        self: &Arc<Self>,
+        offer: &Arc<Offer>,
+        owner: Arc<Owner>,
+        link: Link,
+    ) -> Result<Arc<Server>, Error> {
         let Link { sender, receiver } = link;
         let server = {
             let mut state = self.state();
@@ -172,10 +181,19 @@ impl House {
         let _ = self.notices.send(Notice::Changed);
     }
 
-    /// Hands on what a server says, on the server's own thread, until it has ended.
-    fn listen(self: &Arc<Self>, offer: &Arc<Offer>, server: &Arc<Server>, mut receiver: Box<dyn Receiver>) {
+    /// Hands on what a server says, on the server's own thread, until it has ended. A defect of ours ends it too: whoever
+    /// waits for its answers would wait for ever.
+    fn listen(self: &Arc<Self>, offer: &Arc<Offer>, server: &Arc<Server>, receiver: Box<dyn Receiver>) {
+        let hear = AssertUnwindSafe(|| Self::hear(offer, server, receiver));
+        let how = panic::catch_unwind(hear).unwrap_or_else(|_| "the thread that listened to the server failed".into());
+        self.end_server(offer, server, &how);
+        self.discount_server(server.number);
+    }
+
+    /// Hands on what a server says; gives how it ended. Nothing of it is left then.
+    fn hear(offer: &Offer, server: &Server, mut receiver: Box<dyn Receiver>) -> String {
         let mut owner = Of::Nobody;
-        let how = loop {
+        loop {
             match receiver.recv() {
                 Event::Message(message) => {
                     let is_first = matches!(owner, Of::Nobody);
@@ -191,12 +209,9 @@ impl House {
                         offer.state().succeeded();
                     }
                 }
-                Event::Ended(how) => break how,
+                Event::Ended(how) => return how,
             }
-        };
-        drop(owner);
-        self.end_server(offer, server, &how);
-        self.discount_server(server.number);
+        }
     }
 
     /// A server has ended: its sessions learn it.

@@ -3,8 +3,8 @@
 use super::*;
 use crate::protocol::hub::Limits;
 use crate::protocol::modern::share::Share;
-use crate::serve::status;
 use crate::serve::tests::{Home, Kept, call, session};
+use crate::serve::{Sharing, status};
 
 /// A link that has begun, and the way to its server.
 fn begun(home: &Home) -> (Arc<Shared>, Arc<Kept>) {
@@ -53,4 +53,25 @@ fn a_link_does_not_end_under_a_place_that_is_kept() {
     one.sender().stop();
     assert_eq!(stops(), 1);
     assert!(shared.idle_since().is_some());
+}
+
+/// The thread that loses a server says first when the next is due, and then that there is none. On a machine that is busy
+/// or has no memory at this moment it may be kept in between until after that.
+#[test]
+fn what_is_due_before_its_forerunner_is_gone_is_started_nevertheless() {
+    let home = Home::with("legacy", Sharing::Shared);
+    let (offer, now) = (home.offer(), Instant::now());
+    let shared = offer.shared.clone().unwrap();
+    let look = |after: Duration| home.house.look_after_offers(now + after);
+    offer.state().failed("it exited", now);
+    look(Duration::from_secs(1));
+    assert_eq!(home.servers(), 1, "one is there, as far as can be seen");
+    shared.lose("it exited");
+    look(Duration::from_secs(1));
+    assert!(home.servers() == 2 && shared.has_server(), "whoever waits for it would wait for ever");
+    // One that we have ended is not missed.
+    shared.stop();
+    shared.lose("it was stopped");
+    look(Duration::from_secs(1));
+    assert!(home.servers() == 2 && !shared.has_server());
 }

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 /// How long a killed process may take to be gone; only one that hangs in the kernel takes longer.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often we ask whether it ended where the kernel cannot tell us.
+/// How often we ask whether it ended, or reads, where the kernel cannot tell us.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// A line of stderr that is longer is left out.
 const STDERR_LINE_BYTES: usize = 64 << 10;
@@ -141,7 +141,11 @@ impl Output {
         if self.minded.is_some() {
             return self.read_alone();
         }
-        let wait = self.advance();
+        let mut wait = self.advance();
+        if self.shared.backlog.load(Ordering::Acquire) && !self.stdin_watched {
+            // The kernel had no memory to watch it: then we look.
+            wait = Some(wait.unwrap_or(ASK_INTERVAL).min(ASK_INTERVAL));
+        }
         let Ok(ready) = self.watch.wait(wait) else { return }; // never, or no memory for a moment
         if ready.has(WOKEN) {
             self.shared.waker.clear();
