@@ -197,7 +197,6 @@ impl Connection {
     /// Waits for the next request and reads its head. A head that is refused is answered here; `None` means that
     /// the connection has ended.
     pub fn next_head(&mut self) -> Option<Head> {
-        self.guard.place().wait(Instant::now());
         match self.read_head() {
             Ok(head) => Some(head),
             Err(Broken::Gone) => None,
@@ -209,6 +208,11 @@ impl Connection {
     }
 
     fn read_head(&mut self) -> Result<Head, Broken> {
+        // As nearly always: it has come whole while the last answer was written, and is like the last one.
+        if let Some(head) = self.known_head() {
+            return Ok(head);
+        }
+        self.guard.place().wait(Instant::now());
         if self.buffer.left().is_empty() {
             let limit = if self.fresh { self.limits.head_timeout } else { self.limits.idle_timeout };
             if !self.read(HEAD_PIECE_BYTES, limit)? || !self.guard.place().hear(Instant::now()) {
@@ -216,8 +220,7 @@ impl Connection {
             }
         }
         self.fresh = false;
-        if let Some((length, head)) = self.known.as_ref().and_then(|known| known.again(self.buffer.left())) {
-            self.buffer.consume(length);
+        if let Some(head) = self.known_head() {
             return Ok(head);
         }
         let deadline = Instant::now() + self.limits.head_timeout;
@@ -243,6 +246,13 @@ impl Connection {
         self.known = Known::new(bytes, &head);
         self.buffer.consume(end);
         Ok(head)
+    }
+
+    /// A head that is the last one's again.
+    fn known_head(&mut self) -> Option<Head> {
+        let (length, head) = self.known.as_ref()?.again(self.buffer.left())?;
+        self.buffer.consume(length);
+        Some(head)
     }
 
     /// The whole of a request is there; says whether it is taken. One that was told to leave for another connection
@@ -303,6 +313,7 @@ impl Connection {
         if body.len() == length {
             return Ok(body);
         }
+        self.guard.place().wait(Instant::now());
         self.set_read_timeout(self.limits.body_timeout)?;
         while body.len() < length {
             let have = body.len();
@@ -330,6 +341,7 @@ impl Connection {
 
     fn read_chunks(&mut self) -> Result<Vec<u8>, Broken> {
         let (mut chunks, mut covered) = (Chunks::new(self.limits.body_bytes), 0);
+        self.guard.place().wait(Instant::now());
         loop {
             let used = chunks.feed(self.buffer.left()).map_err(|fault| match fault {
                 Fault::Malformed => refused(StatusCode::BAD_REQUEST, "the request's body has a malformed chunk"),

@@ -4,7 +4,7 @@
 //!             the whole of a request is there
 //!   Waiting ─────────────────────────────────▶ Busy
 //!      │    ◀─────────────────────────────────
-//!      │            it is answered
+//!      │       it is answered, and the next one is not there
 //!      ▼ a new connection needs the place
 //!    Left
 //! ```

@@ -2,7 +2,7 @@
 //! just given: a line over the limit is counted and not kept, and the lines after it are read as ever.
 
 use super::message::ends::Ends;
-use std::io::BufRead;
+use memchr::memchr;
 
 /// One line, without its end.
 #[derive(Clone, PartialEq, Eq)]
@@ -126,12 +126,12 @@ fn whole(part: &[u8]) -> Option<Line> {
 /// Takes what stands before the first `end` from `bytes`, and that end with it; says whether there was one.
 pub(super) fn cut<'a>(bytes: &mut &'a [u8], end: u8) -> (&'a [u8], bool) {
     let all = *bytes;
-    // The one search of the standard library for a byte that is not a byte-by-byte loop.
-    let taken = bytes.skip_until(end).expect("reading from memory cannot fail");
-    match &all[..taken] {
-        [before @ .., last] if *last == end => (before, true),
-        part => (part, false),
-    }
+    let Some(at) = memchr(end, all) else {
+        *bytes = &[];
+        return (all, false);
+    };
+    *bytes = &all[at + 1..];
+    (&all[..at], true)
 }
 
 /// Appends to a buffer that never holds more than `most`: it doubles as a `Vec` does, but not beyond that.

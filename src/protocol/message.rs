@@ -10,6 +10,7 @@ mod plain;
 use super::member::{self, Text};
 use super::noted::{Noted, Param};
 use super::sole::{Ambiguous, folds_to};
+use memchr::memchr2;
 use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -514,14 +515,16 @@ impl fmt::Debug for Message {
 /// Takes the white space around a message away.
 fn trim(bytes: &mut Vec<u8>) {
     bytes.truncate(bytes.trim_ascii_end().len());
-    let leading = bytes.len() - bytes.trim_ascii_start().len();
-    bytes.drain(..leading);
+    if bytes.first().is_some_and(u8::is_ascii_whitespace) {
+        let leading = bytes.len() - bytes.trim_ascii_start().len();
+        bytes.drain(..leading);
+    }
 }
 
 /// Makes a message one line. Only for what was found to be JSON: there, a line break stands between two tokens,
 /// because a string has none. Places in the text stay what they were.
 fn flat(text: String) -> String {
-    if !holds(&text, *b"\n\r") {
+    if memchr2(b'\n', b'\r', text.as_bytes()).is_none() {
         return text;
     }
     let mut bytes = text.into_bytes();
@@ -531,17 +534,10 @@ fn flat(text: String) -> String {
     String::from_utf8(bytes).expect("one character of ASCII for another")
 }
 
-/// Whether one of two bytes of ASCII stands in the text.
-fn holds(text: &str, [one, other]: [u8; 2]) -> bool {
-    // Numbers, and no early end: so the compiler looks at many bytes at once.
-    let either = |found: u8, byte: &u8| found | u8::from(*byte == one) | u8::from(*byte == other);
-    text.as_bytes().chunks(256).any(|piece| piece.iter().fold(0, either) != 0)
-}
-
 /// Whether `_meta` may be among these params; spelt with escapes if need be.
 #[must_use]
 pub fn may_have_meta(params: &str) -> bool {
-    holds(params, *b"_\\")
+    memchr2(b'_', b'\\', params.as_bytes()).is_some()
 }
 
 fn not_utf8() -> Invalid {

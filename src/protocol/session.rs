@@ -63,7 +63,7 @@ pub enum FromClient {
     /// Hand it to nobody, for this reason.
     Drop(&'static str),
     /// Do not hand it to the server; answer this to the client.
-    Answer(Message),
+    Answer(Box<Message>),
 }
 
 /// What to do with a message of the server.
@@ -126,7 +126,7 @@ impl Session {
         match message.kind() {
             Kind::Request { id, .. } if self.open.len() >= self.limit => {
                 let reason = format!("too many requests are unanswered ({})", self.limit);
-                FromClient::Answer(Message::error(Some(id), INTERNAL_ERROR, &reason))
+                FromClient::Answer(Message::error(Some(id), INTERNAL_ERROR, &reason).into())
             }
             Kind::Request { id, .. } => {
                 // Where one stream is there for everything, progress needs no token to find it.

@@ -501,7 +501,7 @@ impl Session {
             self.count_taken(&mut book, message, now);
             *decision = Some(match message.kind() {
                 Kind::Request { id, .. } if book.ended => {
-                    FromClient::Answer(Message::error(Some(id), INTERNAL_ERROR, "the session has ended"))
+                    FromClient::Answer(Message::error(Some(id), INTERNAL_ERROR, "the session has ended").into())
                 }
                 _ => book.requests.from_client(message, stream),
             });

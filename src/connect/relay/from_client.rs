@@ -170,7 +170,7 @@ impl Relay {
         let (answer, dropped) = match state.session.from_client(&message, STDOUT) {
             FromClient::Answer(answer) => {
                 state.unwritten += 1;
-                (Some(answer), None)
+                (Some(*answer), None)
             }
             FromClient::Drop(why) => (None, Some(why)),
             FromClient::Forward { .. } => match state.reconnect.client(message, Instant::now()) {
