@@ -9,8 +9,7 @@ run:
 
 # Every test; the programs that the tests talk to are installed first, once.
 test:
-	tests/peers/install.py
-	cargo test --locked
+	tests/run
 
 # What must hold before a change is merged: format, lints, documentation, tests.
 check:

@@ -130,6 +130,8 @@ const STACK_BYTES: usize = 256 << 10;
 /// What the main thread waits for.
 enum Notice {
     Stop(i32),
+    /// HUP, which does not stop us: a file may have changed.
+    Hangup,
     /// A server has ended, or did not start.
     Changed,
     /// This session's server speaks modern revisions only.
@@ -187,8 +189,8 @@ fn keep_house(house: &Arc<House>, inbox: &mpsc::Receiver<Notice>) {
             .min()
             .map_or(look, |next| next.saturating_duration_since(now).min(look));
         match inbox.recv_timeout(next.max(SHORTEST_LOOK)) {
+            Ok(Notice::Hangup) => reload(house),
             Ok(Notice::Stop(libc::SIGHUP)) if house.options.config.is_some() || house.gate.can_reload() => {
-                house.gate.reload();
                 reload(house);
             }
             Ok(Notice::Stop(_)) | Err(RecvTimeoutError::Disconnected) => return,
@@ -198,8 +200,9 @@ fn keep_house(house: &Arc<House>, inbox: &mpsc::Receiver<Notice>) {
     }
 }
 
-/// Reads the file of named servers again. What is wrong with it changes nothing.
+/// Reads the files of tokens and of named servers again, where there are some. What is wrong with one changes nothing.
 fn reload(house: &Arc<House>) {
+    house.gate.reload();
     let Some(file) = &house.options.config else { return };
     match file.read().and_then(|servers| house.offer(&servers)) {
         Ok(()) => log::info(format_args!("'{}' was read again", file.path.display())),
@@ -214,6 +217,7 @@ fn watch_signals(mut signals: Signals, notices: mpsc::Sender<Notice>) -> Result<
             match signals.wait(None) {
                 Some(Signal::Child) => system::reap_orphans(),
                 Some(Signal::Stop(number)) if notices.send(Notice::Stop(number)).is_err() => return,
+                Some(Signal::Hangup) if notices.send(Notice::Hangup).is_err() => return,
                 _ => {}
             }
         }
@@ -239,7 +243,7 @@ fn stop(house: &House, listener: Listener, inbox: &mpsc::Receiver<Notice>, limit
                 status = u8::try_from(128 + number).unwrap_or(1);
                 house.kill_servers();
             }
-            Ok(Notice::Changed | Notice::Cross(_)) => {}
+            Ok(Notice::Changed | Notice::Cross(_) | Notice::Hangup) => {}
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
         }
     }

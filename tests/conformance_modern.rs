@@ -10,8 +10,7 @@ mod installed;
 #[path = "peers/suite.rs"]
 mod suite;
 
-use installed::{hosted, python_sdk2, script, serve, server};
-use std::ffi::OsString;
+use installed::{hosted, run, sdk2, serve, server};
 use std::thread::{self, JoinHandle};
 use suite::{Verdicts, client_scenario, modern, server_scenarios};
 use support::Process;
@@ -101,14 +100,12 @@ fn modern_client_scenarios_pass_through_connect_with_a_legacy_client() {
 
 /// The modern server on the SDK's own HTTP server.
 fn modern_hosted() -> Process {
-    let mut command = support::command(python_sdk2("python"));
-    Process::start(command.arg(script("modern_conformance_server.py")).arg("--http"))
+    run(&sdk2("modern_conformance_server.py"), &["--http"])
 }
 
 /// The modern server on stdio behind us.
 fn modern_served() -> Process {
-    let command: [OsString; 2] = [python_sdk2("python").into(), script("modern_conformance_server.py").into()];
-    serve(SHARED, &command)
+    serve(SHARED, &sdk2("modern_conformance_server.py"))
 }
 
 /// The legacy server on stdio behind us.

@@ -16,6 +16,7 @@ const UNSAFE: &[Row] = &[
         "unsafe { let errno = *libc::__errno_location(); libc::write(",
         "a signal tells its pipe",
     ),
+    ("src/system/signals.rs", "unsafe { libc::signal(libc::SIGQUIT, ", "QUIT ends us again, where it was not ignored"),
     ("src/system/signals.rs", "unsafe { let mut action: libc::sigaction = ", "TERM, INT, HUP and CHLD are caught"),
     ("src/system/readiness.rs", "unsafe { libc::poll(polls.as_mut_ptr()", "waits for several descriptors"),
     (

@@ -13,7 +13,7 @@ mod installed;
 mod matrix;
 
 use cells::Filled;
-use installed::{node, node_path, python, python_sdk2, script, serve, server, succeed, url};
+use installed::{node, node_path, python, python_sdk2, run, sdk1, serve, server, succeed, url};
 use matrix::{CLIENTS, Client, FEATURES, ROUTES, Route};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -135,9 +135,8 @@ fn servers_that_people_use_stand_behind_one_configuration_file() {
         ("time", "get_current_time", r#"{"timezone": "Asia/Tokyo"}"#, "convert_time\n", "+09:00"),
     ] {
         for (kind, path) in [("http", "mcp"), ("sse", "sse")] {
-            let mut call = support::command(python("python"));
-            call.arg(script("call.py")).args([kind, &url(&proxy, &format!("/servers/{name}/{path}"))]);
-            let output = succeed(Process::start(call.args([tool, arguments])));
+            let url = url(&proxy, &format!("/servers/{name}/{path}"));
+            let output = succeed(run(&sdk1("call.py"), &[kind, &url, tool, arguments]));
             assert!(output.contains(listed) && output.contains(answered), "{name} over {kind}: {output}");
         }
     }

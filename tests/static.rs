@@ -10,7 +10,6 @@ mod support;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -23,52 +22,19 @@ fn binary() -> &'static Path {
     &builds()[0]
 }
 
-/// Builds it, once: here and in another folder at the same time.
+/// Builds it, once: here and in another folder at the same time. `make test` has begun with that before.
 fn builds() -> &'static [PathBuf; 2] {
     static BUILDS: OnceLock<[PathBuf; 2]> = OnceLock::new();
     BUILDS.get_or_init(|| {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let prepared =
-            Command::new(here.join("tests/static/build")).arg("prepare").stdin(Stdio::null()).status().unwrap();
-        assert!(prepared.success(), "no toolchain: {prepared}");
-        let mut there = build(&copy(here));
-        let other = there.env("CARGO_HOME", other_cargo_home()).env_remove("CARGO_TARGET_DIR").spawn().unwrap();
-        let same = build(here).spawn().unwrap();
-        [same, other].map(|building| {
-            let built = building.wait_with_output().unwrap();
-            assert!(built.status.success(), "tests/static/build failed: {}", built.status);
-            PathBuf::from(String::from_utf8(built.stdout).unwrap().lines().last().unwrap())
-        })
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/static/twice");
+        let building = Command::new(script).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+        assert!(building.status.success(), "tests/static/twice failed: {}", building.status);
+        let said = String::from_utf8(building.stdout).unwrap();
+        let mut last: Vec<PathBuf> = said.lines().rev().take(2).map(PathBuf::from).collect();
+        last.reverse();
+        assert_ne!(last[0], last[1]);
+        last.try_into().unwrap()
     })
-}
-
-fn build(root: &Path) -> Command {
-    let mut command = Command::new(root.join("tests/static/build"));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).env_remove("SOURCE_DATE_EPOCH");
-    command
-}
-
-/// The sources, in a folder with a longer name. What was built there before is kept, so that a second run is quick.
-fn copy(root: &Path) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("the same sources elsewhere");
-    fs::create_dir_all(folder.join("tests")).unwrap();
-    for name in ["Cargo.toml", "Cargo.lock", "src", "tests/static", "tests/audit"] {
-        let to = folder.join(name);
-        let _what_was_there = fs::remove_dir_all(&to);
-        let copied = Command::new("cp").arg("-pR").args([&root.join(name), &to]).status().unwrap();
-        assert!(copied.success(), "{name} cannot be copied");
-    }
-    folder
-}
-
-/// The crates, under another path too.
-fn other_cargo_home() -> PathBuf {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cargo"));
-    let link = Path::new(env!("CARGO_TARGET_TMPDIR")).join("other cargo home");
-    let _what_was_there = fs::remove_file(&link);
-    symlink(home, &link).unwrap();
-    link
 }
 
 /// A folder that holds nothing but the binary.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use support::client::{Client, INITIALIZED, initialize, request};
 use support::namespace::{in_own_network, set_loopback, unshare};
 use support::served::{Served, group};
-use support::{Process, SOON, alive, descendants, in_time, program, proxy, wait_until};
+use support::{Folder, Process, SOON, alive, descendants, in_time, program, proxy, wait_until};
 
 /// `--stop-timeout` of these tests and the 2 s that a killed process may take.
 const BOUND: Duration = Duration::from_secs(3);
@@ -453,11 +453,48 @@ fn a_server_starts_as_if_its_user_had_started_it() {
     let client = Client::open(&served.address());
     let _other = Client::open(&served.address());
     assert_eq!(client.post(&initialize(1)), 202);
-    let direct = Command::new("sh").args(["-c", look]).stdin(Stdio::piped()).output().unwrap();
+    let direct = support::command("sh").args(["-c", look]).stdin(Stdio::piped()).output().unwrap();
     let direct = String::from_utf8(direct.stdout).unwrap();
     let (_, signals) = direct.split_once('\n').unwrap();
     // Its three pipes and the folder that is looked at: what we were started with besides is no business of a server.
     assert_eq!(served.note("seen"), format!("4\n{signals}"), "descriptors, blocked, ignored");
+}
+
+/// Answers once, with which of HUP, INT and QUIT it ignores.
+const TELLS_WHAT_IT_IGNORES: &str = r#"read -r line; while read -r name mask; do case $name in SigI*)
+    printf '{"jsonrpc":"2.0","id":1,"result":{"ignored":%d}}\n' $((0x$mask & 7));; esac; done </proc/self/status
+    cat >/dev/null"#;
+
+/// The proxy, with HUP and QUIT ignored.
+fn with_nohup(args: &[&str]) -> Process {
+    let mut nohup = Command::new("sh");
+    nohup.args(["-c", "trap '' QUIT; exec nohup \"$0\" \"$@\""]).arg(program());
+    Process::start(nohup.args(args))
+}
+
+#[test]
+fn nohup_is_heeded_and_no_business_of_a_server() {
+    let folder = Folder::new();
+    let file = folder.file("servers.json", r#"{"mcpServers": {"other": {"command": "cat"}}}"#).display().to_string();
+    let command = &["--", "sh", "-c", TELLS_WHAT_IT_IGNORES][..];
+    for options in [&[][..], &["--named-server-config", &file]] {
+        let mut serve = with_nohup(&[&["--port", "0", "--stop-timeout", "60"], options, command].concat());
+        let mut connect = with_nohup(&[&format!("http://{}/sse", serve.address())]);
+        serve.signal("QUIT");
+        serve.signal("HUP");
+        if !options.is_empty() {
+            serve.wait_for_stderr("was read again");
+        }
+        connect.signal("HUP");
+        connect.write(format!("{}\n", initialize(1)).as_bytes());
+        let answer = String::from_utf8(connect.lines(1).concat()).unwrap();
+        assert!(answer.contains("\"ignored\":0"), "{answer}");
+        connect.close_stdin();
+        assert_eq!(connect.wait(SOON).code(), Some(0), "{}", connect.report());
+        assert!(!serve.stderr().contains("stopping"), "{}", serve.report());
+        serve.signal("TERM");
+        assert_eq!(serve.wait(SOON).code(), Some(0), "{}", serve.report());
+    }
 }
 
 /// Twenty orphans that end as soon as they are ours, one that never does; then the first request decides.
@@ -511,7 +548,7 @@ fn every_signal_stops_us_as_pid_1() {
 
 #[test]
 fn what_cannot_start_is_said_at_once_in_one_line() {
-    let folder = support::Folder::new();
+    let folder = Folder::new();
     let plain = folder.file("plain", "#!/bin/sh\n").display().to_string();
     let broken = folder.file("broken", "#!/no/such/interpreter\n").display().to_string();
     fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();

@@ -1,6 +1,6 @@
 //! The signals that are sent to us, in order.
 //!
-//! Always: they are caught, never blocked, and the handler does no more than write one byte to a pipe.
+//! Always: they are caught, never blocked, and a handler does no more than write one byte to a pipe.
 
 use super::{Poll, check, poll, set_nonblocking};
 use std::io::{self, PipeReader, Read};
@@ -13,13 +13,18 @@ use std::time::Duration;
 pub enum Signal {
     /// TERM, INT or HUP (its number): stop; the second one skips the waits.
     Stop(i32),
+    /// HUP, which was ignored when we were started, as `nohup` does: it ends nothing.
+    Hangup,
     /// A process ended whose parent we are.
     Child,
 }
 
 /// The signals that were sent to us, in order.
 #[derive(Debug)]
-pub struct Signals(PipeReader);
+pub struct Signals {
+    pipe: PipeReader,
+    survives_hangup: bool,
+}
 
 static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
 
@@ -33,8 +38,11 @@ extern "C" fn on_signal(number: libc::c_int) {
     }
 }
 
+extern "C" fn on_nothing(_: libc::c_int) {}
+
 /// Catches TERM, INT, HUP and CHLD from now on. They are caught, not blocked: a blocked signal would stay
-/// blocked in the servers that we start, and PID 1 would not see one that has its default action.
+/// blocked in the servers that we start, and PID 1 would not see one that has its default action. QUIT that was
+/// ignored is caught too, and nothing is done: an ignored signal would stay ignored in the servers.
 ///
 /// # Errors
 /// The operating system has no pipe left, or refuses.
@@ -42,32 +50,46 @@ pub fn signals() -> io::Result<Signals> {
     let (reader, writer) = io::pipe()?;
     set_nonblocking(writer.as_fd())?;
     SIGNAL_PIPE.store(OwnedFd::from(writer).into_raw_fd(), Ordering::Relaxed);
-    for number in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD] {
-        let handler: extern "C" fn(libc::c_int) = on_signal;
-        // SAFETY: the action is fully initialised and its handler does only what a handler may do.
-        let done = unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = handler as libc::sighandler_t;
-            action.sa_flags = libc::SA_RESTART | if number == libc::SIGCHLD { libc::SA_NOCLDSTOP } else { 0 };
-            libc::sigemptyset(&raw mut action.sa_mask);
-            libc::sigaction(number, &raw const action, std::ptr::null_mut())
-        };
-        check(done)?;
+    for number in [libc::SIGTERM, libc::SIGINT, libc::SIGCHLD] {
+        catch(number, on_signal)?;
     }
-    Ok(Signals(reader))
+    let survives_hangup = catch(libc::SIGHUP, on_signal)?;
+    if !catch(libc::SIGQUIT, on_nothing)? {
+        // SAFETY: a plain call with integers.
+        unsafe { libc::signal(libc::SIGQUIT, libc::SIG_DFL) };
+    }
+    Ok(Signals { pipe: reader, survives_hangup })
+}
+
+/// Has a signal caught by `handler`, which does only what a handler may do; says whether it was ignored before.
+fn catch(number: libc::c_int, handler: extern "C" fn(libc::c_int)) -> io::Result<bool> {
+    // SAFETY: both actions are fully initialised, and no handler of ours does what a handler may not do.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        let mut before: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART | if number == libc::SIGCHLD { libc::SA_NOCLDSTOP } else { 0 };
+        libc::sigemptyset(&raw mut action.sa_mask);
+        check(libc::sigaction(number, &raw const action, &raw mut before))?;
+        Ok(before.sa_sigaction == libc::SIG_IGN)
+    }
 }
 
 impl Signals {
     /// Waits for the next signal, at most for `timeout`.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Option<Signal> {
-        let ready = poll(&mut [Poll::readable(self.0.as_fd())], timeout).ok()?;
+        let ready = poll(&mut [Poll::readable(self.pipe.as_fd())], timeout).ok()?;
         if ready == 0 {
             return None;
         }
         let mut byte = [0];
-        self.0.read_exact(&mut byte).ok()?;
+        self.pipe.read_exact(&mut byte).ok()?;
         let number = i32::from(byte[0]);
-        Some(if number == libc::SIGCHLD { Signal::Child } else { Signal::Stop(number) })
+        Some(match number {
+            libc::SIGCHLD => Signal::Child,
+            libc::SIGHUP if self.survives_hangup => Signal::Hangup,
+            _ => Signal::Stop(number),
+        })
     }
 }
 

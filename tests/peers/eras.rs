@@ -3,7 +3,7 @@
 //! work.
 
 use super::cells::Filled;
-use super::installed::{node, python, python_sdk2, script, serve, server, url};
+use super::installed::{node, run, script, sdk1, sdk2, serve, url};
 use super::matrix::{outcome, shortened};
 use super::support::{self, Process};
 use std::ffi::OsString;
@@ -150,16 +150,20 @@ impl Client {
     }
 
     /// The command that starts it.
-    fn command(self) -> (std::path::PathBuf, &'static str, &'static [&'static str]) {
-        match self {
-            Self::Python1 => (python("python"), "features.py", &[]),
-            Self::Python2("auto") => (python_sdk2("python"), "features.py", &["--mode", "auto"]),
-            Self::Python2(MODERN) => (python_sdk2("python"), "features.py", &["--mode", MODERN]),
-            Self::Python2(_) => (python_sdk2("python"), "features.py", &["--mode", "legacy"]),
-            Self::TypeScript1 => (node("node"), "features.mjs", &[]),
-            Self::TypeScript2 => (node("node"), "features.mjs", &["--mode", "auto"]),
-        }
+    fn command(self) -> Vec<OsString> {
+        let (mut command, mode) = match self {
+            Self::Python1 => (sdk1("features.py"), None),
+            Self::Python2(mode) => (sdk2("features.py"), Some(mode)),
+            Self::TypeScript1 => (features_mjs(), None),
+            Self::TypeScript2 => (features_mjs(), Some("auto")),
+        };
+        command.extend(mode.into_iter().flat_map(|mode| ["--mode".into(), mode.into()]));
+        command
     }
+}
+
+fn features_mjs() -> Vec<OsString> {
+    vec![node("node").into(), script("features.mjs").into()]
 }
 
 impl fmt::Display for Client {
@@ -191,8 +195,8 @@ impl Server {
     /// The command that runs it on stdio, or with these words on HTTP.
     fn command(self, words: &[&str]) -> Vec<OsString> {
         let mut command: Vec<OsString> = match self {
-            Self::Legacy => server("feature_server.py").to_vec(),
-            Self::Dual | Self::Modern => vec![python_sdk2("python").into(), script("dual_server.py").into()],
+            Self::Legacy => sdk1("feature_server.py"),
+            Self::Dual | Self::Modern => sdk2("dual_server.py"),
         };
         command.extend((self == Self::Modern).then(|| "--modern".into()));
         command.extend(words.iter().map(Into::into));
@@ -265,10 +269,9 @@ pub fn fill(cell: Cell, far: Option<&Process>) -> Filled {
 
 /// Starts the client that uses every feature.
 pub fn start(client: Client, options: &[&str], target: &[OsString]) -> Process {
-    let (program, source, mode) = client.command();
-    let mut command = support::command(program);
-    command.env("PYTHONWARNINGS", "ignore").arg(script(source)).args(mode).args(["--calls", CALLS]);
-    Process::start(command.args(options).args(target))
+    let command = client.command();
+    let mut client = support::command(&command[0]);
+    Process::start(client.args(&command[1..]).args(["--calls", CALLS]).args(options).args(target))
 }
 
 /// The server on stdio behind our serve mode.
@@ -278,8 +281,7 @@ pub fn served(server: Server, options: &[&str]) -> Process {
 
 /// The server on the SDK's own HTTP server of this kind.
 fn hosted(server: Server, kind: &str) -> Process {
-    let command = server.command(&[kind]);
-    Process::start(support::command(&command[0]).args(&command[1..]))
+    run(&server.command(&[]), &[kind])
 }
 
 /// Serves a remote server here.

@@ -4,8 +4,10 @@
 
 use super::support::{self, Process};
 use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -52,14 +54,56 @@ pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
 }
 
+/// A process that has imported an SDK, and forks for each script; it ends when its stdin does, with the test.
+struct Forks {
+    _process: Child,
+    ask: [OsString; 5],
+}
+
+static FORKS_SDK1: LazyLock<Forks> = LazyLock::new(|| Forks::start(&python("python"), &["features", "feature_server"]));
+static FORKS_SDK2: LazyLock<Forks> =
+    LazyLock::new(|| Forks::start(&python_sdk2("python"), &["features", "dual_server"]));
+
+impl Forks {
+    fn start(python: &Path, modules: &[&str]) -> Self {
+        let mut command = support::command(python);
+        command.env("PYTHONWARNINGS", "ignore").arg(script("forked.py")).arg("serve").args(modules);
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("Python starts");
+        let mut socket = String::new();
+        BufReader::new(process.stdout.take().expect("is piped")).read_line(&mut socket).expect("a line");
+        let ask = [python.into(), "-I".into(), "-S".into(), script("forked.py").into(), socket.trim_end().into()];
+        Self { _process: process, ask }
+    }
+
+    fn command(&self, name: &str) -> Vec<OsString> {
+        self.ask.iter().cloned().chain([script(name).into()]).collect()
+    }
+}
+
+/// The command of a script on version 1 of the Python SDK.
+pub fn sdk1(name: &str) -> Vec<OsString> {
+    FORKS_SDK1.command(name)
+}
+
+/// The command of a script on version 2 of the Python SDK.
+pub fn sdk2(name: &str) -> Vec<OsString> {
+    FORKS_SDK2.command(name)
+}
+
 /// The command of one of our servers on the Python SDK, on stdio.
-pub fn server(name: &str) -> [OsString; 2] {
-    [python("python").into(), script(name).into()]
+pub fn server(name: &str) -> Vec<OsString> {
+    sdk1(name)
 }
 
 /// Runs one of our servers on the SDK's own HTTP server of this kind; `hosting.py` says what kinds there are.
 pub fn hosted(name: &str, kind: &str) -> Process {
-    Process::start(support::command(python("python")).arg(script(name)).arg(kind))
+    run(&server(name), &[kind])
+}
+
+/// Starts a command with further words.
+pub fn run(command: &[OsString], words: &[&str]) -> Process {
+    Process::start(support::command(&command[0]).args(&command[1..]).args(words))
 }
 
 /// Runs our serve mode with `options` and `command` behind it, at any free port.

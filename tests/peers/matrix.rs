@@ -3,7 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use super::installed::{LIMIT, hosted, node, python, python_sdk2, script, serve, server, url};
+use super::installed::{LIMIT, hosted, node, script, sdk1, sdk2, serve, server, url};
 use super::support::{self, Process};
 use std::ffi::OsString;
 
@@ -188,14 +188,12 @@ fn options(route: &Route, impossible: &[&'static str]) -> Vec<&'static str> {
 
 /// Starts the client that uses every feature.
 pub fn start(client: Client, options: &[&str], target: &[OsString]) -> Process {
-    let (program, source) = match client {
-        Client::Python1 => (python("python"), "features.py"),
-        Client::Python2 => (python_sdk2("python"), "features.py"),
-        Client::TypeScript => (node("node"), "features.mjs"),
+    let command = match client {
+        Client::Python1 => sdk1("features.py"),
+        Client::Python2 => sdk2("features.py"),
+        Client::TypeScript => vec![node("node").into(), script("features.mjs").into()],
     };
-    let mut client = support::command(program);
-    client.env("PYTHONWARNINGS", "ignore").arg(script(source));
-    Process::start(client.args(options).args(target))
+    Process::start(support::command(&command[0]).args(&command[1..]).args(options).args(target))
 }
 
 /// Expects that every feature worked but the impossible ones, which were left out, and that the server's end in

@@ -2,9 +2,10 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use super::installed::{node, peers, python, script, url};
+use super::installed::{node, peers, sdk1, url};
 use super::support::{self, Folder, Process, alive};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -58,10 +59,10 @@ fn verdict(folder: &Path) -> Option<(String, Verdict)> {
 /// Runs a client scenario against an SDK client on stdio with our connect mode behind it, which gets `words`. `Err` is
 /// what the suite said.
 pub fn client_scenario(program: &Path, options: &[&str], words: &str) -> Result<(), String> {
-    let command = format!("{} {}", python("python").display(), script("conformance_client.py").display());
+    let command = sdk1("conformance_client.py").join(OsStr::new(" "));
     let folder = Folder::new();
     let mut suite = support::command(node("node"));
-    suite.arg(program).args(["client", "--command", &command]).args(options).current_dir(folder.path());
+    suite.arg(program).args(["client", "--command"]).arg(command).args(options).current_dir(folder.path());
     suite.env("MCP_PROXY_BIN", support::program()).env("MCP_PROXY_WORDS", words).env("PYTHONWARNINGS", "ignore");
     let mut suite = Process::start(&mut suite);
     suite.wait(LIMIT);

@@ -25,7 +25,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -39,10 +39,14 @@ pub fn proxy() -> Command {
     command(program())
 }
 
-/// A command without those variables of the environment that the binary under test or its peers would read.
+/// A command without those variables of the environment that the binary under test or its peers would read, and with the
+/// signals as a terminal gives them: under `nohup`, or behind a `&` in a script, the tests have some that are ignored.
 #[must_use]
 pub fn command(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(program);
+    let mut command = if signals_are_ignored() { Command::new("env") } else { Command::new(&program) };
+    if signals_are_ignored() {
+        command.arg("--default-signal=HUP,INT,QUIT").arg(program);
+    }
     for name in ["API_ACCESS_TOKEN", "SSE_URL", "PYTHONPATH", "PYTHONHOME", "NODE_OPTIONS"] {
         command.env_remove(name);
     }
@@ -50,6 +54,16 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
         command.env_remove(name).env_remove(name.to_uppercase());
     }
     command
+}
+
+/// Whether we were started with HUP, INT or QUIT ignored.
+fn signals_are_ignored() -> bool {
+    static ARE_IGNORED: LazyLock<bool> = LazyLock::new(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
+        u64::from_str_radix(ignored, 16).unwrap() & 0b111 != 0
+    });
+    *ARE_IGNORED
 }
 
 /// The path of the binary under test.
