@@ -22,7 +22,7 @@ impl Server {
     pub fn begin(&self, shared: &Shared) {
         shared.begin(self.sender.clone());
         if matches!(self.owner.get(), Of::Ended) {
-            shared.lose("the server has ended");
+            shared.lose_server(&self.sender, "the server has ended");
         }
     }
 }

@@ -734,7 +734,9 @@ impl Session {
         }
         let answers = book.requests.lose(why);
         for (at, (id, answer)) in answers.iter().enumerate() {
-            let last = *id != ONLY && answers[at + 1..].iter().all(|(later, _)| later != id);
+            // What came with it may still be answered by us, and ends the stream then.
+            let is_opening = book.channels.get(*id).is_some_and(|channel| channel.opening);
+            let last = *id != ONLY && !is_opening && answers[at + 1..].iter().all(|(later, _)| later != id);
             self.count_sent(&mut book, answer, true);
             self.write(&mut book, *id, answer, last);
         }

@@ -12,6 +12,7 @@ use crate::protocol::message::Message;
 use crate::protocol::remote;
 use crate::upstream::{Sender, Undelivered};
 use std::collections::{HashMap, VecDeque};
+use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::{Duration, Instant};
 
@@ -308,14 +309,20 @@ impl Shared {
         }
     }
 
-    /// The server is lost: what was under way gets an error, the sessions live on.
+    /// No server could be started: what was under way gets an error, the sessions live on.
     pub fn lose(&self, why: &str) {
+        self.state().lose(why);
+        self.changed.notify_all();
+    }
+
+    /// The same because the server behind `sender` has ended. Whoever says so may have been kept for long: if another
+    /// one has taken its place, nothing is lost.
+    pub fn lose_server(&self, sender: &Arc<dyn Sender>, why: &str) {
         let mut state = self.state();
-        state.sender = None;
-        state.lost = Some(why.to_owned());
-        let mut actions = Vec::new();
-        state.hub.lose(why, &mut actions);
-        state.act(actions);
+        if state.sender.as_ref().is_some_and(|now| !ptr::addr_eq(Arc::as_ptr(now), Arc::as_ptr(sender))) {
+            return;
+        }
+        state.lose(why);
         drop(state);
         self.changed.notify_all();
     }
@@ -335,6 +342,14 @@ impl Shared {
 }
 
 impl State {
+    fn lose(&mut self, why: &str) {
+        self.sender = None;
+        self.lost = Some(why.to_owned());
+        let mut actions = Vec::new();
+        self.hub.lose(why, &mut actions);
+        self.act(actions);
+    }
+
     fn next_key(&mut self) -> Key {
         self.keys += 1;
         Key(self.keys)

@@ -90,7 +90,13 @@ impl House {
         let link = self.link(offer, &owner).and_then(|link| self.keep_server(offer, owner, link));
         let now = Instant::now();
         match &link {
-            Ok(_) => offer.state().started(now),
+            Ok(server) => {
+                let mut state = offer.state();
+                // One that has ended already has said, or is about to say, when the next is due.
+                if !matches!(server.owner.get(), Of::Ended) {
+                    state.started(now);
+                }
+            }
             Err(error) => {
                 offer.state().failed(&error.to_string(), now);
                 if let Of::Shared(shared) = of {
@@ -261,7 +267,7 @@ impl House {
                 if stopping {
                     shared.finish(&format!("{STOPPING}: {how}"));
                 }
-                shared.lose(how);
+                shared.lose_server(&server.sender, how);
                 offer.modern.is_done(); // it is free for others now
                 if removed {
                     self.end_sessions_of(offer, how);

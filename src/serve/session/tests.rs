@@ -34,3 +34,21 @@ fn nothing_is_kept_of_a_request_whose_answer_nobody_gets() {
         assert_eq!(one.book().times.len(), left);
     }
 }
+
+/// A session may end between the decision about a batch and the answers that we give to a part of it.
+#[test]
+fn the_end_of_a_session_leaves_room_for_our_own_answers_to_a_batch() {
+    let home = Home::of("legacy");
+    let one = session(&home.offer(), &home.house, Arc::new(Kept::default()), false);
+    for (opening, left) in [(true, 1), (false, 0)] {
+        let mut book = one.book();
+        book.ended = false;
+        book.requests.from_client(&call(1), StreamId(7));
+        let channel =
+            Channel { stream: None, resumable: false, begun: false, opening, primes: false, batch: Some(Vec::new()) };
+        book.channels.insert(StreamId(7), channel);
+        drop(book);
+        one.end("the server exited");
+        assert_eq!(one.book().channels.0.len(), left, "{opening}");
+    }
+}

@@ -75,3 +75,17 @@ fn what_is_due_before_its_forerunner_is_gone_is_started_nevertheless() {
     look(Duration::from_secs(1));
     assert!(home.servers() == 2 && !shared.has_server());
 }
+
+/// Whoever loses a server may be kept for long before it says so.
+#[test]
+fn a_server_that_is_lost_late_does_not_take_its_successor_with_it() {
+    let home = Home::of("modern");
+    let (shared, first) = begun(&home);
+    shared.begin(Arc::new(Kept::default()));
+    let first: Arc<dyn Sender> = first;
+    shared.lose_server(&first, "it exited");
+    assert!(shared.has_server(), "nobody would end the successor any more");
+    shared.begin(first.clone());
+    shared.lose_server(&first, "it exited");
+    assert!(!shared.has_server());
+}
