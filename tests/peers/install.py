@@ -53,7 +53,11 @@ def python(folder, pins):
 
 
 def node(folder, wanted, lock):
-    """The Inspector and the conformance suite need a newer Node.js than many machines have: one is installed too."""
+    """The Inspector and the conformance suite need a newer Node.js than many machines have: one is installed too.
+
+    It is the package of this machine among the optional ones. npm installs none of those whose hash is wrong, and does
+    not fail then: what is missing shows as it is run.
+    """
     for file in (wanted, lock):
         shutil.copy(file, folder)
     # Not `npm ci`: it wants a row even for what is for other systems, may be missing, and some registries do not have.
