@@ -465,11 +465,20 @@ const TELLS_WHAT_IT_IGNORES: &str = r#"read -r line; while read -r name mask; do
     printf '{"jsonrpc":"2.0","id":1,"result":{"ignored":%d}}\n' $((0x$mask & 7));; esac; done </proc/self/status
     cat >/dev/null"#;
 
-/// The proxy, with HUP and QUIT ignored.
+/// The proxy, started with HUP and QUIT ignored, once it catches HUP: before, a signal would meet `sh` or `nohup`.
 fn with_nohup(args: &[&str]) -> Process {
     let mut nohup = Command::new("sh");
     nohup.args(["-c", "trap '' QUIT; exec nohup \"$0\" \"$@\""]).arg(program());
-    Process::start(nohup.args(args))
+    let process = Process::start(nohup.args(args));
+    wait_until("a proxy that catches HUP", SOON, || catches_hangup(process.id()));
+    process
+}
+
+/// Whether the process has a handler for HUP.
+fn catches_hangup(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();
+    u64::from_str_radix(caught, 16).unwrap() & 1 != 0
 }
 
 #[test]

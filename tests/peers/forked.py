@@ -4,7 +4,8 @@
     forked.py SOCKET SCRIPT [ARGUMENTS…]   runs a script as `python SCRIPT …` would, in a fork of that process
 
 Each script runs in a process of its own. It has the pipes, the environment and the folder of the process that asked for
-it, which ends as the script ends; when that process is ended, the script is too. All end with the stdin of `serve`.
+it, which passes HUP, INT and TERM on and ends as the script ends; when that process is killed, the script is too. All
+end with the stdin of `serve`.
 """
 
 import json
@@ -15,6 +16,7 @@ import sys
 
 REQUEST_BYTES = 1 << 18
 NO_ANSWER = 70
+PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 def ask(address, words):
@@ -25,9 +27,29 @@ def ask(address, words):
     socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
     for stream in range(3):  # nobody but the script keeps them open
         os.close(stream)
-    status = int(connection.recv(16) or NO_ANSWER)
+    pass_signals_on(connection)
+    end_as(int(connection.recv(16) or NO_ANSWER))
+
+
+def pass_signals_on(connection):
+    def pass_on(number, _frame):
+        try:
+            connection.send(str(number).encode())
+        except OSError:
+            pass  # whoever waits for the status sees that nobody is there
+
+    for number in PASSED_ON:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, pass_on)
+
+
+def end_as(status):
+    """Ends this process as one that has this exit code: a negative one is the number of the signal that killed it."""
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        try:
+            signal.signal(-status, signal.SIG_DFL)
+        except OSError:
+            pass  # nobody can have changed it
         os.kill(os.getpid(), -status)
     os._exit(status)
 
@@ -78,12 +100,16 @@ class Server:
                     request = self.accept(events)
                     if request:
                         return request
-                elif key.fileobj in self.running:
-                    self.reap(key.fileobj)
+                elif self.running.get(key.fileobj) is key.data:
+                    # Else that script was reaped a moment ago, and what was its descriptor may be another's.
+                    self.heed(key.data, key.fileobj)
 
     def accept(self, events):
         asker, _ = self.listener.accept()
         request, streams, _, _ = socket.recv_fds(asker, REQUEST_BYTES, 3)
+        if not request:  # it was ended before it could ask
+            asker.close()
+            return None
         pid = os.fork()
         if pid == 0:
             asker.close()
@@ -94,13 +120,19 @@ class Server:
         script = Running(asker, pid)
         for source in (asker, script.end):
             self.running[source] = script
-            self.selector.register(source, events)
+            self.selector.register(source, events, script)
         return None
 
-    def reap(self, source):
-        script = self.running[source]
-        if source is script.asker:  # nothing comes from it but its end
-            os.kill(script.pid, signal.SIGKILL)
+    def heed(self, script, source):
+        """The script has ended, or its asker has got a signal, or was killed."""
+        if source is script.asker:
+            number = script.asker.recv(16)
+            os.kill(script.pid, int(number or signal.SIGKILL))
+            if number:
+                return
+        self.reap(script)
+
+    def reap(self, script):
         _, status = os.waitpid(script.pid, 0)
         script.tell(os.waitstatus_to_exitcode(status))
         for each in (script.asker, script.end):

@@ -53,13 +53,21 @@ def python(folder, pins):
 
 
 def node(folder, wanted, lock):
-    """The Inspector and the conformance suite need a newer Node.js than many machines have: one is installed too."""
+    """The Inspector and the conformance suite need a newer Node.js than many machines have: one is installed too.
+
+    It is the package of this machine among the optional ones. Where its hash is wrong npm installs nothing and does not
+    fail; and an old npm removes the link again, with those of the packages for other machines.
+    """
     for file in (wanted, lock):
         shutil.copy(file, folder)
     # Not `npm ci`: it wants a row even for what is for other systems, may be missing, and some registries do not have.
     quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
     run("npm", "install", "--prefix", folder, *quiet, cwd=folder)
-    run(folder / "node_modules" / ".bin" / "node", "--version")
+    link = folder / "node_modules" / ".bin" / "node"
+    link.unlink(missing_ok=True)
+    for program in folder.glob("node_modules/node-linux-*/bin/node"):
+        link.symlink_to(program)
+    run(link, "--version")
 
 
 def run(*command, cwd=None):

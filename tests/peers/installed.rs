@@ -72,6 +72,8 @@ impl Forks {
         let mut process = command.spawn().expect("Python starts");
         let mut socket = String::new();
         BufReader::new(process.stdout.take().expect("is piped")).read_line(&mut socket).expect("a line");
+        let python_path = python.display();
+        assert!(!socket.trim().is_empty(), "{python_path} cannot import {modules:?}; what it said is above");
         let ask = [python.into(), "-I".into(), "-S".into(), script("forked.py").into(), socket.trim_end().into()];
         Self { _process: process, ask }
     }
