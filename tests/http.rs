@@ -619,16 +619,31 @@ fn over_the_limits_of_connections_and_sessions() {
         idle.len() == 5
     });
     assert_eq!(idle[0].rest(), "", "it was closed for another one");
-    // One that is in the middle of a request is told so.
-    let mut half = idle.pop().expect("five of them");
-    half.send_bytes(b"GET /status HTTP/1.1\r\n");
-    wait_until("the place of a request that is not whole", SOON, || {
-        let mut raw = house.connect();
-        raw.send(STATUS);
-        raw.answer(false) == "200 {status}"
-    });
+    // One that is in the middle of a request is told so, whether that came alone or together with the one before.
     let told = "503 close retry-after: 5 -32603 others need the place of this connection";
-    assert_eq!(half.last(told), told);
+    let whole = format!("{}{NOTIFICATION}", post("Content-Length: 30\r\n"));
+    let body = format!("{}{{", post("Content-Length: 4000\r\n"));
+    let chunks = format!("{}1e\r\n{{", post("Transfer-Encoding: chunked\r\n"));
+    let head = "GET /status HTTP/1.1\r\n";
+    let together = [head, &body, &chunks].map(|half| (format!("{whole}{half}"), ""));
+    for (first, then) in [(whole.clone(), head), (whole.clone(), &body)].into_iter().chain(together) {
+        let mut half = None;
+        wait_until("a place for the half of a request", SOON, || {
+            let mut raw = house.connect();
+            raw.send(&first);
+            let is_in = raw.answer(false) == "202";
+            half = is_in.then_some(raw);
+            is_in
+        });
+        let mut half = half.expect("a connection");
+        half.send(then);
+        wait_until("the place of a request that is not whole", SOON, || {
+            let mut raw = house.connect();
+            raw.send(STATUS);
+            raw.answer(false) == "200 {status}"
+        });
+        assert_eq!(half.last(told), told, "after {first:?} and {then:?}");
+    }
     for raw in &mut held {
         raw.hears("event: endpoint"); // the others go on
     }

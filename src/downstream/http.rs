@@ -212,12 +212,14 @@ impl Connection {
         if let Some(head) = self.known_head() {
             return Ok(head);
         }
-        self.guard.place().wait(Instant::now());
         if self.buffer.left().is_empty() {
+            self.guard.place().wait(Instant::now());
             let limit = if self.fresh { self.limits.head_timeout } else { self.limits.idle_timeout };
             if !self.read(HEAD_PIECE_BYTES, limit)? || !self.guard.place().hear(Instant::now()) {
                 return Err(Broken::Gone);
             }
+        } else {
+            self.wait_for_rest()?;
         }
         self.fresh = false;
         if let Some(head) = self.known_head() {
@@ -253,6 +255,11 @@ impl Connection {
         let (length, head) = self.known.as_ref()?.again(self.buffer.left())?;
         self.buffer.consume(length);
         Some(head)
+    }
+
+    /// Something of a request is there and not all of it: until it is, others may need the place.
+    fn wait_for_rest(&self) -> Result<(), Broken> {
+        if self.guard.place().wait_for_rest(Instant::now()) { Ok(()) } else { Err(Broken::Gone) }
     }
 
     /// The whole of a request is there; says whether it is taken. One that was told to leave for another connection
@@ -313,7 +320,7 @@ impl Connection {
         if body.len() == length {
             return Ok(body);
         }
-        self.guard.place().wait(Instant::now());
+        self.wait_for_rest()?;
         self.set_read_timeout(self.limits.body_timeout)?;
         while body.len() < length {
             let have = body.len();
@@ -341,7 +348,7 @@ impl Connection {
 
     fn read_chunks(&mut self) -> Result<Vec<u8>, Broken> {
         let (mut chunks, mut covered) = (Chunks::new(self.limits.body_bytes), 0);
-        self.guard.place().wait(Instant::now());
+        self.wait_for_rest()?;
         loop {
             let used = chunks.feed(self.buffer.left()).map_err(|fault| match fault {
                 Fault::Malformed => refused(StatusCode::BAD_REQUEST, "the request's body has a malformed chunk"),
@@ -374,14 +381,22 @@ impl Connection {
         self.outgoing.turn().write_all(&response.written(method, close)).is_ok() && !close
     }
 
-    /// Answers a request that cannot be read, and ends the connection.
+    /// Answers a request that cannot be read, and ends the connection. Who has the place keeps it until then.
     pub fn refuse(&mut self, refusal: &Refusal) {
-        self.refuse_with(&Response::from(refusal), &Method::GET);
+        self.respond(&Response::from(refusal), &Method::GET, true);
+        self.linger();
     }
 
-    /// Answers a request whose body may be on its way still, and ends the connection.
+    /// Answers a request whose body may be on its way still, and ends the connection. Others may have its place from the
+    /// answer on.
     pub fn refuse_with(&mut self, response: &Response, method: &Method) {
         self.respond(response, method, true);
+        self.guard.place().wait(Instant::now());
+        self.linger();
+    }
+
+    /// The client has been told that the connection ends.
+    fn linger(&mut self) {
         // Closing now would reset the connection while the client still writes, and it would not read the answer.
         let _ = self.socket.shutdown(Shutdown::Write);
         let deadline = Instant::now() + LINGER;

@@ -399,24 +399,31 @@ fn begin(newcomer: Newcomer, shared: &Arc<Shared>, waiting: &mut Option<Newcomer
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
-    #[test]
-    fn a_connection_whose_thread_fails_is_closed_whoever_keeps_its_socket() {
-        let long = Duration::from_mins(1);
+    const LONG: Duration = Duration::from_mins(1);
+
+    /// A listener for connections that `serve` serves, and one of them.
+    fn start(serve: impl Fn(Connection) + Send + Sync + 'static) -> (Listener, TcpStream) {
         let limits = Limits {
             connections: 10,
             header_bytes: 1 << 14,
             body_bytes: 1 << 20,
-            head_timeout: long,
-            body_timeout: long,
-            idle_timeout: long,
+            head_timeout: LONG,
+            body_timeout: LONG,
+            idle_timeout: LONG,
             stream_bytes: 1 << 20,
-            keep_alive: long,
+            keep_alive: LONG,
         };
         let door = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut client = TcpStream::connect(door.local_addr().unwrap()).unwrap();
+        let client = TcpStream::connect(door.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(LONG)).unwrap();
+        (Listener::start(vec![Door::Tcp(door)], limits, serve).unwrap(), client)
+    }
+
+    #[test]
+    fn a_connection_whose_thread_fails_is_closed_whoever_keeps_its_socket() {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let serve = {
             let kept = kept.clone();
@@ -425,10 +432,37 @@ mod tests {
                 std::panic::resume_unwind(Box::new("a defect")) // without a word on stderr
             }
         };
-        let listener = Listener::start(vec![Door::Tcp(door)], limits, serve).unwrap();
-        client.set_read_timeout(Some(long)).unwrap();
+        let (listener, mut client) = start(serve);
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         assert_eq!(kept.lock().unwrap().len(), 1);
         listener.close().end();
+    }
+
+    #[test]
+    fn who_was_refused_keeps_no_place_and_who_comes_over_the_limit_does_until_it_has_read_that() {
+        for is_newcomer in [false, true] {
+            let (coming, come) = channel();
+            let serve = move |mut connection: Connection| {
+                coming.send(()).unwrap();
+                assert!(connection.next_head().is_some() && connection.begin());
+                let refusal = Refusal::new(StatusCode::NOT_FOUND, "no");
+                if is_newcomer {
+                    connection.refuse(&refusal);
+                } else {
+                    connection.refuse_with(&Response::from(&refusal), &Method::GET);
+                }
+            };
+            let (listener, mut client) = start(serve);
+            come.recv_timeout(LONG).unwrap();
+            let place = listener.shared.open().connections.values().next().unwrap().place.clone();
+            client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap(); // and we stay, as if we had more to say
+            assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+            let leaves = place::leaving([((), &*place)].into_iter(), 10, Instant::now() + LONG);
+            assert_eq!(leaves.is_none(), is_newcomer);
+            drop(client);
+            listener.close().end();
+        }
     }
 }

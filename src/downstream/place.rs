@@ -4,20 +4,21 @@
 //!             the whole of a request is there
 //!   Waiting ─────────────────────────────────▶ Busy
 //!      │    ◀─────────────────────────────────
-//!      │       it is answered, and the next one is not there
+//!      │       it is answered, and the next one is not there, or not all of it
 //!      ▼ a new connection needs the place
 //!    Left
 //! ```
 //!
-//! Always: who leaves has no request under way, so that nothing that was accepted goes unanswered. Connections without
-//! any request so far (slow heads, slow bodies, silence) leave first, the one that has waited longest before the others;
-//! when they have no more than a quarter of the places, the one that has waited longest of all leaves, so that idle
-//! connections of earlier clients cannot lock out new ones. Who leaves in the middle of a request is told so.
+//! Always: who leaves has no request under way, so that nothing that was accepted goes unanswered. Connections that have
+//! brought no request so far, or owe the rest of one (silence, slow heads, slow bodies), leave first, the one that has
+//! waited longest before the others; when they have no more than a quarter of the places, the one that has waited longest
+//! of all leaves, so that idle connections of earlier clients cannot lock out new ones. Who leaves in the middle of a
+//! request is told so.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Connections without any request may keep one in so many places while others are idle.
+/// Connections that owe a request may keep one in so many places while others are idle.
 const SHARE: usize = 4;
 /// Who has not waited for so long keeps its place: its request may be on its way.
 const YOUNG: Duration = Duration::from_millis(100);
@@ -43,6 +44,13 @@ struct Wait {
     first: bool,
     /// Some of it has come.
     heard: bool,
+}
+
+impl Wait {
+    /// Its client is not between two requests: it has not made any yet, or not the whole of one.
+    fn owes(self) -> bool {
+        self.first || self.heard
+    }
 }
 
 impl Place {
@@ -76,6 +84,19 @@ impl Place {
         let mut state = self.state();
         if let State::Waiting(wait) = &mut *state {
             (wait.since, wait.heard) = (now, true);
+        }
+        *state != State::Left
+    }
+
+    /// Some of a request has come with what came before, and the connection waits for the rest of it; says whether the
+    /// place is there still.
+    #[must_use]
+    pub fn wait_for_rest(&self, now: Instant) -> bool {
+        let mut state = self.state();
+        match &mut *state {
+            State::Busy => *state = State::Waiting(Wait { since: now, first: false, heard: true }),
+            State::Waiting(wait) => wait.heard = true, // it has been no quicker for that
+            State::Left => {}
         }
         *state != State::Left
     }
@@ -119,10 +140,10 @@ impl Place {
 /// just begun to wait.
 #[must_use]
 pub fn leaving<'a, K>(places: impl Iterator<Item = (K, &'a Place)>, most: usize, now: Instant) -> Option<K> {
-    let (mut first, mut count, mut later) = (None, 0, None);
+    let (mut owing, mut count, mut idle) = (None, 0, None);
     for (key, wait) in places.filter_map(|(key, place)| Some((key, place.waits()?))) {
-        let longest = if wait.first { &mut first } else { &mut later };
-        count += usize::from(wait.first);
+        let longest = if wait.owes() { &mut owing } else { &mut idle };
+        count += usize::from(wait.owes());
         if now.saturating_duration_since(wait.since) < YOUNG {
             continue;
         }
@@ -130,11 +151,11 @@ pub fn leaving<'a, K>(places: impl Iterator<Item = (K, &'a Place)>, most: usize,
             *longest = Some((key, wait.since));
         }
     }
-    match (first, later) {
-        (Some(first), Some(later)) if count <= most / SHARE && later.1 < first.1 => Some(later.0),
-        (Some(first), _) => Some(first.0),
+    match (owing, idle) {
+        (Some(owing), Some(idle)) if count <= most / SHARE && idle.1 < owing.1 => Some(idle.0),
+        (Some(owing), _) => Some(owing.0),
         (None, _) if count > most / SHARE => None, // they are young: they leave soon, or bring a request
-        (None, later) => later.map(|(key, _)| key),
+        (None, idle) => idle.map(|(key, _)| key),
     }
 }
 
@@ -142,17 +163,18 @@ pub fn leaving<'a, K>(places: impl Iterator<Item = (K, &'a Place)>, most: usize,
 mod tests {
     use super::*;
 
-    /// `f` waits for its first request, `i` is idle behind one, `b` is busy, `l` has left; in the order of their time.
+    /// `f` waits for its first request, `i` is idle behind one, `h` owes the rest of its second, `b` is busy, `l` has left; in the order of their time.
     fn places(text: &str) -> Vec<Place> {
         let start = Instant::now();
         let place = |(at, kind): (u64, char)| {
             let since = start + Duration::from_secs(at);
             let place = Place::new(since);
-            if matches!(kind, 'i' | 'b') {
+            if matches!(kind, 'i' | 'h' | 'b') {
                 assert!(place.begin());
             }
             match kind {
                 'i' => place.wait(since),
+                'h' => assert!(place.wait_for_rest(since)),
                 'l' => assert!(place.leave()),
                 _ => {}
             }
@@ -177,6 +199,9 @@ mod tests {
             ("iffffff", 8, Some(1)),
             ("iiiiiiff", 8, Some(0)),
             ("iiiiifff", 8, Some(5)),
+            ("iiih", 4, Some(0)),
+            ("iihh", 4, Some(2)), // it is treated as if it were new
+            ("iihf", 4, Some(2)),
         ] {
             let places = places(text);
             let now = Instant::now() + Duration::from_mins(1);
@@ -205,6 +230,19 @@ mod tests {
         let now = Instant::now() + Duration::from_millis(2050);
         assert_eq!(leaving(places[..3].iter().enumerate(), 8, now), Some(0));
         assert_eq!(leaving(places[..3].iter().enumerate(), 3, now), None);
+    }
+
+    #[test]
+    fn who_waits_for_the_rest_of_a_request_may_have_to_leave_and_is_told_so() {
+        let now = Instant::now();
+        let later = now + Duration::from_mins(1);
+        let place = Place::new(now);
+        assert!(place.wait_for_rest(later) && place.has_heard());
+        assert_eq!(leaving([(0, &place)].into_iter(), 1, later), Some(0), "it has waited since it came");
+        assert!(place.begin() && !place.has_heard());
+        assert!(place.wait_for_rest(later) && place.has_heard());
+        assert_eq!(leaving([(0, &place)].into_iter(), 1, later), None, "it has only just begun to wait");
+        assert!(place.leave() && !place.wait_for_rest(later) && !place.begin());
     }
 
     #[test]

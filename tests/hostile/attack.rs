@@ -132,11 +132,17 @@ fn all(address: &str) -> Vec<Kind> {
         half: false,
     };
     let post = "POST /mcp HTTP/1.1\r\nHost: @\r\nContent-Type: application/json\r\nAccept: application/json\r\n";
+    let slow = format!("{post}Content-Length: 100000\r\n\r\n{{");
     let get = "GET /status HTTP/1.1\r\nHost: @\r\n\r\n";
     let hello = "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}\u{1}";
     vec![
         kind("slow head", "GET /status HTTP/1.1\r\nHost: @\r\nX: ", b"x"),
-        kind("slow body", &format!("{post}Content-Length: 100000\r\n\r\n{{"), b" "),
+        kind("slow body", &slow, b" "),
+        kind(
+            "a request, then a slow body behind the same head",
+            &format!("{post}Content-Length: 2\r\n\r\n{{}}{slow}"),
+            b" ",
+        ),
         kind("largest length", &format!("{post}Content-Length: 67108864\r\n\r\n"), b""),
         kind("giant length", &format!("{post}Content-Length: 99999999999\r\n\r\n{{"), b" "),
         kind("giant chunk", &format!("{post}Transfer-Encoding: chunked\r\n\r\n3ffffff\r\n{{"), b"  "),
