@@ -160,7 +160,6 @@ const PANICS: &[Row] = &[
     ("src/cli/table.rs", ".expect(\"every row has a long name\")", "a constant table, all of it tested"),
     ("src/demo.rs", ".expect(\"writing to a string cannot fail\")", "a String takes everything"),
     ("src/log/json.rs", ".expect(\"there is one\")", "the list begins with one and only grows"),
-    ("src/protocol/lines.rs", ".expect(\"reading from memory cannot fail\")", "a slice is read"),
     (
         "src/protocol/message.rs",
         ".expect(\"one character of ASCII for another\")",
