@@ -624,9 +624,9 @@ fn over_the_limits_of_connections_and_sessions() {
     let whole = format!("{}{NOTIFICATION}", post("Content-Length: 30\r\n"));
     let body = format!("{}{{", post("Content-Length: 4000\r\n"));
     let chunks = format!("{}1e\r\n{{", post("Transfer-Encoding: chunked\r\n"));
-    let head = "GET /status HTTP/1.1\r\n";
-    let together = [head, &body, &chunks].map(|half| (format!("{whole}{half}"), ""));
-    for (first, then) in [(whole.clone(), head), (whole.clone(), &body)].into_iter().chain(together) {
+    let line = "GET /status HTTP/1.1\r\n";
+    let together = [line, &body, &chunks].map(|half| (format!("{whole}{half}"), ""));
+    for (first, then) in [(whole.clone(), line), (whole.clone(), &body)].into_iter().chain(together) {
         let mut half = None;
         wait_until("a place for the half of a request", SOON, || {
             let mut raw = house.connect();
