@@ -10,6 +10,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use support::remote::{ACCEPTED, Connection, Remote, Request, answer, behave};
 use support::{Process, SOON, command, free_address, proxy};
 
@@ -268,9 +269,13 @@ fn certificates_are_checked_as_the_user_says() {
     assert!(told.starts_with(&format!("cannot reach '{by_address}': its certificate is not valid (")), "{told}");
     let plain = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://localhost:{}/sse", plain.local_addr().unwrap().port());
-    let process = connect(&url, &ours, &[]);
-    plain.accept().unwrap().0.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
-    let told = outcome(&process);
+    // Whoever is told before the client has said anything comes again.
+    thread::spawn(move || {
+        for connection in plain.incoming() {
+            let _ = connection.and_then(|mut connection| connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+        }
+    });
+    let told = outcome(&connect(&url, &ours, &[]));
     assert!(told.starts_with(&format!("cannot reach '{url}': no encrypted connection (")), "{told}");
     assert!(told.ends_with("; is it https at all?"), "{told}");
     assert_eq!(trusted(&remote.requests()), [true; 6]);
