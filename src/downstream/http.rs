@@ -218,12 +218,12 @@ impl Connection {
             if !self.read(HEAD_PIECE_BYTES, limit)? || !self.guard.place().hear(Instant::now()) {
                 return Err(Broken::Gone);
             }
+            self.fresh = false;
+            if let Some(head) = self.known_head() {
+                return Ok(head);
+            }
         } else {
             self.wait_for_rest()?;
-        }
-        self.fresh = false;
-        if let Some(head) = self.known_head() {
-            return Ok(head);
         }
         let deadline = Instant::now() + self.limits.head_timeout;
         let end = loop {
