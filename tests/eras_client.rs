@@ -14,8 +14,8 @@ use mcp_proxy::upstream::{Event, Sender};
 use serde_json::{Value, json as value};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use support::modern::{CANCELLED, answer, behave as behave_modern, error, method, modern};
@@ -113,9 +113,17 @@ fn target(url: &str, protocol: Protocol) -> Arc<Target> {
 
 impl Linked {
     fn to(target: &Arc<Target>, crossing: Crossing) -> Self {
+        Self::hearing(target, crossing, |_| ())
+    }
+
+    /// The same, where whoever delivers a message goes on once `hear` is done with it.
+    fn hearing(target: &Arc<Target>, crossing: Crossing, hear: impl Fn(&Message) + Send + Sync + 'static) -> Self {
         let got = Arc::new(Mutex::new(Vec::new()));
         let delivered = got.clone();
-        let deliver = move |message: Message| delivered.lock().unwrap().push(message);
+        let deliver = move |message: Message| {
+            delivered.lock().unwrap().push(message.clone());
+            hear(&message);
+        };
         let mut link = remote::link(target.clone(), Arc::new(deliver), Arc::new(|_: &str| ()), 100, crossing);
         let received = got.clone();
         let reader = std::thread::spawn(move || {
@@ -496,6 +504,39 @@ fn a_server_that_speaks_nothing_is_explained_to_a_modern_client() {
         assert_eq!(methods(&remote)[before..], ["server/discover", "initialize", "GET /mcp"], "nothing is believed");
     }
     client.end();
+}
+
+#[test]
+fn a_server_that_has_come_up_is_found_by_the_request_that_follows_the_refusal() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let (asked, asks) = mpsc::channel();
+    let (serves, asks) = (is_up.clone(), Mutex::new(asks));
+    let remote = Remote::start(move |request, connection| {
+        if !serves.load(Ordering::SeqCst) {
+            return connection.write(respond("404 Not Found", "", ""));
+        }
+        if method(request) == "initialize" {
+            let _ = asked.send(());
+        }
+        behave_legacy(request, connection);
+    });
+    let sender: Arc<OnceLock<Arc<dyn Sender>>> = Arc::default();
+    let sends = sender.clone();
+    let call = |id| Message::parse(modern(id, "tools/call", r#","name":"x""#).into_bytes()).unwrap();
+    let next = call(2);
+    // The thread that delivers the refusal is one of the refused connection, which cannot end before.
+    let link = Linked::hearing(&target(&remote.url("/mcp"), Protocol::Auto), ALLOWED, move |message| {
+        if message.is_error() && message.id().is_some_and(|id| id.as_json() == "1") {
+            is_up.store(true, Ordering::SeqCst);
+            sends.get().unwrap().send(&next).unwrap();
+            let _ = asks.lock().unwrap().recv_timeout(SOON / 2); // what came instead is in the answer
+        }
+    });
+    sender.get_or_init(|| link.sender.clone()).send(&call(1)).unwrap();
+    assert!(link.answer(1)["error"]["message"].as_str().unwrap().contains("is the path right?"));
+    let answer = link.answer(2);
+    assert_eq!(answer["result"]["content"][0]["text"], "hi", "{answer}");
+    link.end();
 }
 
 #[test]

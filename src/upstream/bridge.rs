@@ -7,8 +7,8 @@
 //!
 //! Always: under one lock a message is decided upon and handed to the link, which does not wait; what is for the client
 //! leaves in the order in which it was decided upon, by one thread at a time, and without the lock; whoever brings more
-//! of the server than the client takes waits, which holds up the server; a link that has ended is made anew for the next
-//! message of the client.
+//! of the server than the client takes waits, which holds up the server; a link that has ended, or whose server has
+//! refused to begin, is let go before the client hears of it, and made anew for the next message of the client.
 
 mod machine;
 mod outbox;
@@ -108,7 +108,11 @@ impl Bridge {
         self.tick(&mut state, &mut out);
         state.machine.hear_client(message, &mut out);
         self.act(&mut state, out);
+        let refused = self.let_go(&mut state);
         drop(state);
+        if let Some(sender) = refused {
+            sender.stop();
+        }
         self.drain();
         Ok(())
     }
@@ -164,11 +168,10 @@ impl Bridge {
         self.tick(&mut state, &mut out);
         state.machine.hear_server(message, &mut out);
         self.act(&mut state, out);
-        let refused = state.sender.clone().filter(|_| state.machine.is_refused());
+        let refused = self.let_go(&mut state);
         drop(state);
         if let Some(sender) = refused {
-            self.client.eras().forget(self.era);
-            sender.stop(); // it will not begin any more; another one may
+            sender.stop();
         }
         self.drain();
         // Another server may stand there now, which a client that begins anew reaches straight.
@@ -176,6 +179,15 @@ impl Bridge {
             (self.needless)("the server does not speak modern revisions of the protocol");
         }
         self.wait_for_room();
+    }
+
+    /// Takes away the link of a server that has refused to begin: it will not begin any more, another one may. The client
+    /// has not heard of the refusal yet, so that nothing that it asks afterwards is answered with it. Whoever calls stops
+    /// the link, without the lock.
+    fn let_go(&self, state: &mut State) -> Option<Arc<dyn Sender>> {
+        let sender = state.sender.take_if(|_| state.machine.is_refused())?;
+        self.client.eras().forget(self.era);
+        Some(sender)
     }
 
     /// The link has ended: what is open gets an error, and the next message of the client makes another link.
@@ -190,14 +202,14 @@ impl Bridge {
         self.tick(&mut state, &mut out);
         state.machine.lose(why, &mut out);
         self.act(&mut state, out);
+        if !had_begun && !is_refused {
+            self.client.eras().forget(self.era); // before the client hears of it
+        }
         drop(state);
         match (had_begun, is_refused) {
             (true, _) => log::warning(format_args!("the connection is lost: {why}")),
             (false, true) => log::debug(format_args!("the server refused to begin: {why}")),
-            (false, false) => {
-                self.client.eras().forget(self.era);
-                log::error(format_args!("{why}"));
-            }
+            (false, false) => log::error(format_args!("{why}")),
         }
         self.drain();
     }
