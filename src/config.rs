@@ -1,7 +1,8 @@
 //! The servers that are offered: what the command line and the file of named servers say, as specifications.
 //!
 //! Always: a mistake in the file is found before anything is started, and is told with the file, the server and the
-//! key; a value of the file, which may be a secret, is never shown.
+//! key, and with the option where the file cannot be read at all; a value of the file, which may be a secret, is never
+//! shown.
 
 pub mod account;
 mod entry;
@@ -121,7 +122,8 @@ impl File {
     pub fn load(&self, environment: Environment) -> Result<Reading, Error> {
         let shown = log::shortened(self.path.as_os_str().as_bytes());
         let wrong = |fault: String| Error::Usage(format!("'{shown}': {fault}"));
-        let text = text_of(&self.path).map_err(|fault| Error::Usage(format!("'{shown}' {fault}")))?;
+        let unread = |fault: String| Error::Usage(format!("option '--named-server-config': '{shown}' {fault}"));
+        let text = text_of(&self.path).map_err(unread)?;
         let Reading { servers, remarks } = parse(&text, &self.defaults, environment).map_err(wrong)?;
         let known: HashSet<_> = self.others.iter().filter_map(|server| server.name.as_deref()).collect();
         if let Some(name) = servers.iter().filter_map(|server| server.name.as_deref()).find(|name| known.contains(name))

@@ -120,7 +120,10 @@ fn mistakes_are_one_line_that_names_the_option() {
             &["--named-server", "a", "x 'y"],
             "option '--named-server': server 'a': the command has a quote that is not closed",
         ),
-        (&["--named-server-config", "/nowhere.json"], "'/nowhere.json' cannot be read: No such file or directory"),
+        (
+            &["--named-server-config", "/nowhere.json"],
+            "option '--named-server-config': '/nowhere.json' cannot be read: No such file or directory",
+        ),
         (&["--base-path", "x", "cmd"], "option '--base-path': 'x' does not begin with a slash"),
         (&["--log-format", "xml", "cmd"], "option '--log-format': 'xml' is neither 'text' nor 'json'"),
         (

@@ -118,6 +118,9 @@ fn the_file_is_read_again_on_hup() {
     let _ = folder.file("servers.json", r#"{"mcpServers": {"stays": {"args": 1}}}"#);
     proxy.signal("HUP");
     proxy.wait_for_stderr("nothing has changed");
+    std::fs::remove_file(folder.path().join("servers.json")).unwrap();
+    proxy.signal("HUP");
+    proxy.wait_for_stderr("nothing has changed: option '--named-server-config': '");
     greet(&mut stays);
 }
 

@@ -416,7 +416,10 @@ fn names_can_be_shortened_and_joined() {
         ("--c / cmd", "error: option '--c' could be '--client-id' or '--client-secret' or '--cwd'"),
         ("--named-server=a 'b c' --port 1", "serve, /a b|c, port 1"),
         ("--named a b", "error: option '--named' could be '--named-server' or '--named-server-config'"),
-        ("--named-server-c /nowhere.json", "error: '/nowhere.json' cannot be read: No such file or directory"),
+        (
+            "--named-server-c /nowhere.json",
+            "error: option '--named-server-config': '/nowhere.json' cannot be read: No such file or directory",
+        ),
         ("-eA=B cmd", "serve cmd, A=B"),
         ("-e=A=B cmd", "serve cmd, A=B"),
         ("'-HA: b' http://h/", "connect http://h/, a: b"),
@@ -1027,7 +1030,14 @@ fn mistakes_in_several_servers() {
             &format!("--named-server-config {}", broken.path()),
             &format!("error: '{}': server 'a': 'args' must be a list of strings", broken.path()),
         ),
-        ("--named-server-config /nowhere cmd", "error: '/nowhere' cannot be read: No such file or directory"),
+        (
+            "--named-server-config /nowhere cmd",
+            "error: option '--named-server-config': '/nowhere' cannot be read: No such file or directory",
+        ),
+        (
+            "--named-server-config / --port 1",
+            "error: option '--named-server-config': '/' cannot be read: Is a directory",
+        ),
         ("--named-server-config '' cmd", "serve cmd"),
         ("--named-server a b --named-server a c", "error: option '--named-server': server 'a' is there twice"),
         ("--named-server a", "error: option '--named-server': NAME COMMAND expected"),

@@ -318,7 +318,7 @@ fn a_file_that_cannot_be_read_is_named() {
         (&PathBuf::from("/nowhere.json"), "cannot be read: No such file or directory"),
         (&PathBuf::from("/"), "cannot be read: Is a directory"),
     ] {
-        let wanted = format!("'{}' {wanted}", path.display());
+        let wanted = format!("option '--named-server-config': '{}' {wanted}", path.display());
         assert_eq!(file(path).load(&environment), Err(Error::Usage(wanted)));
     }
     let wanted = format!("'{}': server 's': 'args' must be a list of strings", broken.0.display());
