@@ -4,6 +4,7 @@
 //! the pipe that the signal handler writes to, the list of our own children, the [`minder`], and what [`memory`] keeps.
 #![allow(unsafe_code)]
 
+pub mod callee;
 mod children;
 mod descriptors;
 pub mod memory;

@@ -102,7 +102,7 @@ const FIXED: u64 = 5;
 
 fn short(sharing: Sharing, number: u64, kinds: &'static [Kind]) -> Plan {
     let seed = Seed::from_environment(FIXED).branch(number);
-    Plan { sharing, fixed: FIXED, seed, lasts: SHORT, kinds, log: Log::Read }
+    Plan { sharing, fixed: FIXED, seed, lasts: SHORT, kinds, log: Log::Read, one_by_one: false }
 }
 
 #[test]
@@ -128,6 +128,17 @@ fn the_way_to_a_remote_server_breaks() {
 #[test]
 fn the_way_to_a_shared_remote_server_breaks() {
     connects(&short(Sharing::Shared, 5, THERE));
+}
+
+#[test]
+fn servers_break_that_one_connection_alone_asks() {
+    let plan = |sharing, number, kinds| Plan { one_by_one: true, ..short(sharing, number, kinds) };
+    thread::scope(|scope| {
+        scope.spawn(|| serves(&plan(Sharing::Own, 15, HERE)));
+        scope.spawn(|| serves(&plan(Sharing::Shared, 16, HERE)));
+        scope.spawn(|| serves(&plan(Sharing::Stateless, 17, HERE)));
+    });
+    serves(&plan(Sharing::Own, 18, &[Kind::Descriptors, Kind::Threads, Kind::Space, Kind::Data]));
 }
 
 #[test]
@@ -189,6 +200,7 @@ fn everything_breaks_for_a_long_time() {
     thread::scope(|scope| {
         scope.spawn(|| serves(&plan(Sharing::Own, 11, ALL)));
         scope.spawn(|| serves(&plan(Sharing::Shared, 12, ALL)));
+        scope.spawn(|| serves(&Plan { one_by_one: true, ..plan(Sharing::Own, 19, ALL) }));
         scope.spawn(|| connects(&plan(Sharing::Own, 13, THERE)));
     });
 }

@@ -450,6 +450,12 @@ impl Connection {
         }
     }
 
+    /// Which connection it is.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.guard.number()
+    }
+
     /// Who the client is.
     #[must_use]
     pub fn peer(&self) -> Peer {

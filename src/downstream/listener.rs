@@ -200,6 +200,12 @@ impl Drop for Guard {
 }
 
 impl Guard {
+    /// Which connection it is.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The connection's place.
     #[must_use]
     pub fn place(&self) -> &Place {

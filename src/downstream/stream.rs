@@ -22,6 +22,7 @@ use super::listener::Limits;
 use super::outgoing::{Outgoing, Turn};
 use super::socket::Socket;
 use crate::log;
+use crate::protocol::session::Awaits;
 use crate::system::Waker;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -257,6 +258,19 @@ impl Stream {
             drop(state);
             self.rouse();
         }
+    }
+
+    /// What its connection's thread waits for now.
+    #[must_use]
+    pub fn awaits(&self) -> Awaits {
+        match self.state().phase {
+            Phase::Ended | Phase::Broken => return Awaits::NoMore,
+            Phase::Ending => return Awaits::Aside,
+            Phase::Silent | Phase::Open => {}
+        }
+        // Something of an earlier answer may wait, too.
+        let is_idle = self.outgoing.try_turn().is_some_and(|turn| turn.waiting() == 0);
+        if is_idle { Awaits::Still } else { Awaits::Aside }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

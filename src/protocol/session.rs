@@ -28,6 +28,17 @@ use hold::Hold;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
 
+/// What somebody who has asked waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaits {
+    /// The answer, and nothing else.
+    Still,
+    /// The answer, while there is something else to do.
+    Aside,
+    /// Nothing: all is said, or nobody is there any more to hear it.
+    NoMore,
+}
+
 /// The bookkeeping of one session.
 #[derive(Debug, Clone)]
 pub struct Session {

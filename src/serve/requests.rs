@@ -332,6 +332,7 @@ impl Asking<'_> {
         if opens.is_some() {
             self.house.prepare_or_log(&session.offer);
         }
+        session.hear(connection.number(), &stream);
         let over = stream.run(connection, || session.quiet(id));
         session.close(id, &stream);
         if opens.is_some() && (over == Over::Gone || !session.is_begun()) {

@@ -93,13 +93,7 @@ impl Of {
     /// Hands a message of the server on.
     pub fn deliver(&self, message: Message) {
         match self {
-            Self::Session(session) => {
-                if let Some(answer) = session.deliver(&message)
-                    && session.sender().send(&answer).is_err()
-                {
-                    log::debug(format_args!("session {}: the server cannot be answered", session.shown()));
-                }
-            }
+            Self::Session(session) => session.deliver_and_answer(&message),
             Self::Shared(shared) => shared.deliver(message),
             Self::Nobody => log::debug(format_args!("the server spoke before it was asked: {message:?}")),
             Self::Ended => {}

@@ -15,7 +15,7 @@ use crate::protocol::modern::headers;
 use crate::protocol::replay::{Lost, Replay};
 use crate::protocol::session::{self, FromClient, FromServer, StreamId};
 use crate::protocol::sse;
-use crate::upstream::Sender;
+use crate::upstream::{Hearer, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use ureq_proto::http::StatusCode;
@@ -420,6 +420,17 @@ impl Session {
         }
     }
 
+    /// The thread of this connection hears the server itself until its request is answered on `stream`, if nobody else
+    /// has asked the server anything for a while.
+    pub fn hear(self: &Arc<Self>, connection: u64, stream: &Stream) {
+        let deliver = |message: Message| self.deliver_and_answer(&message);
+        let awaits = || {
+            self.offer.modern.is_done(); // what was handed on may have freed the link for others
+            stream.awaits()
+        };
+        self.sender().hear(&Hearer { connection, deliver: &deliver, awaits: &awaits });
+    }
+
     /// Nothing was said on this stream for long: it becomes an event stream, so that nobody cuts it.
     pub fn quiet(&self, id: StreamId) {
         let _turn = self.turn();
@@ -593,6 +604,15 @@ impl Session {
         }
         if let Some(Channel { stream: Some(stream), .. }) = book.channels.remove(id) {
             stream.end();
+        }
+    }
+
+    /// Takes a message of the server. If the server asked in vain, it is answered.
+    pub fn deliver_and_answer(self: &Arc<Self>, message: &Message) {
+        if let Some(answer) = self.deliver(message)
+            && self.sender().send(&answer).is_err()
+        {
+            log::debug(format_args!("session {}: the server cannot be answered", self.shown()));
         }
     }
 

@@ -10,7 +10,7 @@ use crate::log;
 use crate::protocol::hub::{Action, Hub, Key, Kind};
 use crate::protocol::message::Message;
 use crate::protocol::remote;
-use crate::upstream::{Sender, Undelivered};
+use crate::upstream::{Hearer, Sender, Undelivered};
 use std::collections::{HashMap, VecDeque};
 use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak, mpsc};
@@ -431,6 +431,13 @@ impl Sender for Member {
         }
         self.shared.schedule(&mut state);
         Ok(())
+    }
+
+    fn hear(&self, hearer: &Hearer<'_>) {
+        let sender = self.shared.state().sender.clone();
+        if let Some(sender) = sender {
+            sender.hear(&Hearer { deliver: &|message| self.shared.deliver(message), ..*hearer });
+        }
     }
 
     fn stop(&self) {

@@ -11,10 +11,10 @@
 //! for the whole process, begun with the first thread that needs it. It waits for all these watches at once, for as long
 //! as the process lives; nobody joins it.
 //!
-//! Always: the pipe does not wait any more before the signal is sent that ends a read. So a read that was under way is
-//! ended by the signal, and one that begins later does not wait. A call that comes late ends a read too early, and no more.
+//! Always: only a thread that is minded still is called; a call that comes late ends a read too early, and no more.
 
-use super::readiness::{Watch, set_waiting};
+use super::callee::Callee;
+use super::readiness::Watch;
 use super::{check, memory};
 use std::collections::HashMap;
 use std::io::{self, PipeReader};
@@ -23,8 +23,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Nobody else uses it here, and those who get it by mistake ignore it: the servers that we start, too.
-const SIGNAL: libc::c_int = libc::SIGURG;
 /// It does little.
 const STACK_BYTES: usize = 64 << 10;
 
@@ -44,7 +42,7 @@ struct Readers {
 
 #[derive(Debug)]
 struct Reader {
-    thread: libc::c_long,
+    thread: Callee,
     pipe: Arc<PipeReader>,
     is_called: Arc<AtomicBool>,
 }
@@ -72,9 +70,9 @@ static MINDER: Mutex<Option<Arc<Minder>>> = Mutex::new(None);
 /// There is no memory, descriptor or thread for it; then nothing has changed.
 pub fn mind(watch: &Arc<Watch>, pipe: &Arc<PipeReader>, number: u32) -> io::Result<Minded> {
     let minder = Minder::get()?;
-    unblock()?;
+    let thread = Callee::this()?;
     let is_called = Arc::new(AtomicBool::new(false));
-    let reader = Reader { thread: this_thread(), pipe: pipe.clone(), is_called: is_called.clone() };
+    let reader = Reader { thread, pipe: pipe.clone(), is_called: is_called.clone() };
     let place = Minded {
         number: minder.enter(reader),
         minder,
@@ -84,8 +82,7 @@ pub fn mind(watch: &Arc<Watch>, pipe: &Arc<PipeReader>, number: u32) -> io::Resu
         is_called,
     };
     // Whatever fails from here on: the drop of this undoes all.
-    watch.change(pipe.as_fd(), 0, number)?;
-    set_waiting(pipe.as_fd(), true)?;
+    watch.leave_alone(pipe.as_fd(), number)?;
     place.minder.control(libc::EPOLL_CTL_ADD, watch, place.number)?;
     Ok(place)
 }
@@ -103,9 +100,7 @@ impl Drop for Minded {
     fn drop(&mut self) {
         self.minder.leave(self.number);
         let _ = self.minder.control(libc::EPOLL_CTL_DEL, &self.watch, 0); // it may never have been there
-        // Both did so before, and need no memory.
-        let _ = set_waiting(self.pipe.as_fd(), false);
-        let _ = self.watch.change(self.pipe.as_fd(), libc::EPOLLIN, self.pipe_number);
+        self.watch.look_again(self.pipe.as_fd(), self.pipe_number);
     }
 }
 
@@ -116,7 +111,6 @@ impl Minder {
         if let Some(minder) = &*there {
             return Ok(minder.clone());
         }
-        catch()?;
         // SAFETY: a plain call; the descriptor that it gives is ours alone.
         let watches = unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) };
         let minder = Arc::new(Self { watches, readers: Mutex::default() });
@@ -169,42 +163,8 @@ impl Minder {
         let readers = self.readers();
         let Some(Reader { thread, pipe, is_called }) = readers.by_number.get(&number) else { return };
         is_called.store(true, Ordering::Release);
-        let _ = set_waiting(pipe.as_fd(), false); // both calls are good while the descriptor is
-        // SAFETY: a plain call with integers. The thread is ours, and has not left yet.
-        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), *thread, SIGNAL) };
+        thread.call(pipe);
     }
-}
-
-fn this_thread() -> libc::c_long {
-    // SAFETY: a plain call.
-    unsafe { libc::syscall(libc::SYS_gettid) }
-}
-
-extern "C" fn on_call(_: libc::c_int) {}
-
-/// The signal ends a system call from now on, and does nothing else.
-fn catch() -> io::Result<()> {
-    let handler: extern "C" fn(libc::c_int) = on_call;
-    // SAFETY: the action is fully initialised, and its handler does nothing. Without SA_RESTART, on purpose.
-    let done = unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = handler as libc::sighandler_t;
-        libc::sigemptyset(&raw mut action.sa_mask);
-        libc::sigaction(SIGNAL, &raw const action, std::ptr::null_mut())
-    };
-    check(done).map(drop)
-}
-
-/// Whoever started us may have blocked it: it reaches this thread from now on.
-fn unblock() -> io::Result<()> {
-    // SAFETY: the set is fully initialised, and lives on this stack.
-    let error = unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, SIGNAL);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut())
-    };
-    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
 #[cfg(test)]

@@ -149,8 +149,23 @@ impl Watch {
     }
 
     /// Waits for these events of `fd`, which is in the set, from now on.
-    pub(super) fn change(&self, fd: BorrowedFd<'_>, events: libc::c_int, number: u32) -> io::Result<()> {
+    fn change(&self, fd: BorrowedFd<'_>, events: libc::c_int, number: u32) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, events, number)
+    }
+
+    /// Leaves `fd`, which is in the set to be read, alone from now on: reads of it wait.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl(2)` and `fcntl(2)`; nothing has changed then.
+    pub fn leave_alone(&self, fd: BorrowedFd<'_>, number: u32) -> io::Result<()> {
+        self.change(fd, 0, number)?;
+        set_waiting(fd, true).inspect_err(|_| self.look_again(fd, number))
+    }
+
+    /// Undoes [`Watch::leave_alone`], which needs no memory.
+    pub fn look_again(&self, fd: BorrowedFd<'_>, number: u32) {
+        let _ = set_waiting(fd, false);
+        let _ = self.change(fd, libc::EPOLLIN, number);
     }
 
     /// Waits for `fd` no more.

@@ -9,12 +9,17 @@
 //! One thread a child, the one that calls [`recv`](super::Receiver::recv), reads its stdout and stderr, writes what
 //! its stdin did not take at once, notices its end and drives its stop. Whoever sends writes to the pipe directly,
 //! without ever waiting; only what does not fit is left to that thread. While only stdout has anything to say, the thread
-//! waits for it in a plain read, and is called from there when anything else happens (see [`minder`](system::minder)). After [`Event::Ended`](super::Event::Ended)
-//! the whole process group is gone and the process has been waited for.
+//! waits for it in a plain read, and is called from there when anything else happens (see [`minder`](system::minder)). While
+//! one connection alone asks, even that is left to the thread of the connection (see `loan`). After
+//! [`Event::Ended`](super::Event::Ended) the whole process group is gone and the process has been waited for.
 
+mod alone;
 mod calm;
 mod input;
+mod lender;
+mod loan;
 mod output;
+mod stdout;
 
 use super::Link;
 use crate::error::Error;

@@ -20,6 +20,7 @@ mod streamable;
 pub mod waits;
 
 use crate::protocol::message::Message;
+use crate::protocol::session::Awaits;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub type Failed = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct Link {
     /// The way to the server; shared by all who write to it.
     pub sender: Arc<dyn Sender>,
-    /// The way from the server; one thread reads it until [`Event::Ended`].
+    /// The way from the server; one thread reads it until [`Event::Ended`], and others by [`Sender::hear`].
     pub receiver: Box<dyn Receiver>,
 }
 
@@ -49,6 +50,12 @@ pub trait Sender: Send + Sync {
     /// Begins the polite stop and returns at once. The receiver drives it and says [`Event::Ended`] at its end.
     fn stop(&self);
 
+    /// Hands on what the server says, on this thread, for as long as that is awaited, if the link's own thread lets it. Where
+    /// it does not, it learns that this connection would, and may let it at a later request.
+    fn hear(&self, hearer: &Hearer<'_>) {
+        let _ = hearer;
+    }
+
     /// The process, where there is one.
     fn pid(&self) -> Option<u32> {
         None
@@ -56,6 +63,16 @@ pub trait Sender: Send + Sync {
 
     /// Skips the waits of the polite stop; what is left of the server is killed now.
     fn kill(&self);
+}
+
+/// Somebody who has asked and can hear the answer on his own thread.
+pub struct Hearer<'a> {
+    /// The connection that the request came through.
+    pub connection: u64,
+    /// Takes what the server says. A link that many share does so itself.
+    pub deliver: &'a dyn Fn(Message),
+    /// Asked before each wait for more.
+    pub awaits: &'a dyn Fn() -> Awaits,
 }
 
 /// The way from a server.

@@ -55,6 +55,8 @@ pub struct Plan {
     pub kinds: &'static [Kind],
     /// Where its log goes.
     pub log: Log,
+    /// Each server is asked over one connection, one call after the other.
+    pub one_by_one: bool,
 }
 
 /// Where a log goes.
@@ -156,10 +158,15 @@ pub fn server() -> Vec<&'static str> {
 }
 
 /// Everybody who calls over HTTP: each transport, some of them where connections are cut.
-fn clients(address: &str, cutter: &Cutter, ledger: &Arc<Ledger>) -> Vec<Box<dyn Client>> {
+fn clients(plan: &Plan, address: &str, cutter: &Cutter, ledger: &Arc<Ledger>) -> Vec<Box<dyn Client>> {
     let direct = Door { address: address.to_owned(), cutter: None };
     let cut = Door { address: cutter.address.clone(), cutter: Some(cutter.clone()) };
     let mut all: Vec<Box<dyn Client>> = Vec::new();
+    if plan.one_by_one {
+        // Where sessions share a server, another client would ask the same.
+        let doors = [cut, direct].into_iter().take(if plan.sharing == Sharing::Own { 2 } else { 1 });
+        return doors.map(|door| Box::new(Streamable::one_by_one(door, ledger)) as Box<dyn Client>).collect();
+    }
     for door in [direct, cut] {
         all.push(Box::new(Streamable::new(door.clone(), false, ledger)));
         all.push(Box::new(Streamable::new(door.clone(), true, ledger)));
@@ -234,9 +241,9 @@ pub fn cost(pid: u32, address: &str) -> Cost {
     let status: serde_json::Value = serde_json::from_str(&http.answer().body).unwrap();
     let sessions = status["sessions"].as_u64().unwrap();
     let processes = descendants(pid).len() as u64;
-    // It begins with the first server that is busy, and stays for good, with one descriptor.
-    let minder = u64::from(threads(pid).contains("minder"));
-    Cost { descriptors: count(pid, "fd") - minder, threads: count(pid, "task") - minder, processes, sessions }
+    // They begin with the first server that is busy, and stay for good, one of them with a descriptor.
+    let [minder, lender] = ["minder", "lender"].map(|name| u64::from(threads(pid).contains(name)));
+    Cost { descriptors: count(pid, "fd") - minder, threads: count(pid, "task") - minder - lender, processes, sessions }
 }
 
 impl Cost {
@@ -271,7 +278,8 @@ fn all_is_well(clients: &mut [Box<dyn Client>], ledger: &Arc<Ledger>, when: &str
         client.call(&[(Act::Echo, 10), (Act::Tell, 10)]);
     }
     let after = ledger.counts();
-    if after.results - before.results != 2 * clients.len() as u64 {
+    let sent = after.sent - before.sent;
+    if after.results - before.results != sent || sent < 2 * clients.len() as u64 {
         ledger.wrong(format!("{when}: not every call has a result: {before:?} {after:?}"));
     }
 }
@@ -304,7 +312,7 @@ pub fn serves(plan: &Plan) {
     let ledger = Arc::new(Ledger::default());
     let cutter = Cutter::before(&address);
     wait_until("no session", SETTLES, || cost(pid, &address).processes == 1);
-    all_is_well(&mut clients(&address, &cutter, &ledger), &ledger, "before");
+    all_is_well(&mut clients(plan, &address, &cutter, &ledger), &ledger, "before");
     wait_until("no session and no server", SETTLES, || {
         let now = cost(pid, &address);
         now.sessions == 0 && (now.processes == 1 || plan.sharing != Sharing::Own)
@@ -322,13 +330,13 @@ pub fn serves(plan: &Plan) {
     };
     let end = bounded(plan.lasts, &target.pids, &ledger);
     thread::scope(|scope| {
-        scope.spawn(|| call(&mut clients(&address, &cutter, &ledger), &target, &plan.seed));
+        scope.spawn(|| call(&mut clients(plan, &address, &cutter, &ledger), &target, &plan.seed));
         scope.spawn(|| target.suffer(plan.kinds, &mut plan.seed.branch(7), &ledger, pause(plan.sharing), &|| {}));
         watch(&format!("serve, {:?}", plan.sharing), &target.pids, plan.lasts, &ledger);
         target.over.store(true, Ordering::SeqCst);
     });
     drop(end);
-    all_is_well(&mut clients(&address, &cutter, &ledger), &ledger, "after");
+    all_is_well(&mut clients(plan, &address, &cutter, &ledger), &ledger, "after");
     let last = settle(pid, &address, &first, &ledger);
     if last.over(&first) > 0 {
         ledger.left(last.over(&first), format!("{last:?} is left instead of {first:?}: {}", threads(pid)));
@@ -337,6 +345,9 @@ pub fn serves(plan: &Plan) {
     ledger.memory(before_kb, after_kb);
     if after_kb > before_kb + SLACK_KB {
         ledger.wrong(format!("memory grew from {before_kb} kB to {after_kb} kB"));
+    }
+    if plan.one_by_one && !threads(pid).contains("lender") {
+        ledger.wrong("no connection has read what its server said".into());
     }
     cutter::stop(&cutter);
     ends(served, &ledger);

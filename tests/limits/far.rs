@@ -51,7 +51,7 @@ pub fn rows() -> Vec<Row> {
         ),
         // A line of a local server.
         row(
-            &["upstream/child/output.rs READ_BYTES", "protocol/message/ends.rs KEPT_BYTES"],
+            &["upstream/child/stdout.rs READ_BYTES", "protocol/message/ends.rs KEPT_BYTES"],
             [5000, 5001, 16 << 20],
             ["answered 5000 bytes", "an error that says so", "an error that says so"],
             4096,

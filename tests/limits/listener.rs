@@ -195,7 +195,8 @@ fn bodies(house: &mut House, count: usize, slowly: bool) -> String {
     house.beat();
     assert_eq!(body_bytes(house, SMALL, slowly), "202", "small messages pass");
     if count > 4 {
-        assert!(body_bytes(house, SMALL + 1, slowly).starts_with(CROWDED), "all is taken");
+        // Those that are left may not have been read so far.
+        wait_until("a time when all is taken", SOON, || body_bytes(house, SMALL + 1, slowly).starts_with(CROWDED));
     }
     for body in &mut open {
         assert_eq!(body.end(), "202", "who was within the limit is not harmed");

@@ -3,6 +3,7 @@
 use super::*;
 use crate::protocol::hub::Limits;
 use crate::protocol::modern::share::Share;
+use crate::protocol::session::Awaits;
 use crate::serve::tests::{Home, Kept, call, session};
 use crate::serve::{Sharing, status};
 
@@ -88,4 +89,38 @@ fn a_server_that_is_lost_late_does_not_take_its_successor_with_it() {
     shared.begin(first.clone());
     shared.lose_server(&first, "it exited");
     assert!(!shared.has_server());
+}
+
+/// A server that answers the last request as soon as it is heard.
+struct Speaks(Kept);
+
+impl Sender for Speaks {
+    fn send(&self, message: &Message) -> Result<(), Undelivered> {
+        self.0.send(message)
+    }
+
+    fn hear(&self, hearer: &Hearer<'_>) {
+        (hearer.deliver)(Message::result(&self.0.id_of("tools/call").unwrap(), "{}"));
+    }
+
+    fn stop(&self) {}
+
+    fn kill(&self) {}
+}
+
+#[test]
+fn what_a_member_hears_is_for_whomever_the_link_says() {
+    let home = Home::of("modern");
+    let (shared, _) = begun(&home);
+    let server = Arc::new(Speaks(Kept::default()));
+    shared.begin(server.clone());
+    let discover = server.0.id_of("server/discover").unwrap();
+    shared.deliver(Message::result(&discover, r#"{"resultType":"complete","supportedVersions":["2026-07-28"]}"#));
+    let [one, other] =
+        [(); 2].map(|()| shared.join(Kind::Modern, |sender| session(&home.offer(), &home.house, sender, true)));
+    one.take(&[call(7)], super::super::session::ONLY).unwrap();
+    let unheard = |message: Message| panic!("{message:?} was not for the link");
+    other.sender().hear(&Hearer { connection: 1, deliver: &unheard, awaits: &|| Awaits::NoMore });
+    let text = String::from_utf8(status::metrics(&home.house).body).unwrap();
+    assert!(text.contains(r#"mcp_proxy_answers_total{server="default",kind="result"} 1"#), "{text}");
 }

@@ -1,45 +1,69 @@
-//! When it pays to wait for a server's stdout alone. To begin and to end that costs as much as some dozens of calls save.
+//! When it pays to wait for a server's stdout alone, or to let others read it. To begin and to end that costs as much as
+//! some dozens of calls save.
 //!
-//! Always: a server that is not calm (it writes to its stderr with every call) is asked for more calm each time.
+//! Always: what was not worth it (the server writes to its stderr with every call, its client pauses after each) is begun
+//! later each time.
+
+/// How much must speak for something that is not always worth it.
+#[derive(Debug)]
+pub struct Patience {
+    /// What was ended after fewer uses was not worth it.
+    worth: u32,
+    wanted: u32,
+}
 
 /// What a server's thread was woken for lately.
 #[derive(Debug)]
 pub struct Calm {
-    /// How often it must be woken for stdout only, one after the other.
-    wanted: u32,
-    /// How often it was.
+    patience: Patience,
+    /// How often it was woken for stdout only, one after the other.
     seen: u32,
     /// Reads since it waits for stdout alone.
     reads: u32,
 }
 
-const LEAST_WAKES: u32 = 8;
-const MOST_WAKES: u32 = 1024;
-/// What was ended before so many reads was not worth it.
+const LEAST_WANTED: u32 = 8;
+const MOST_WANTED: u32 = 1024;
 const WORTH_READS: u32 = 64;
+
+impl Patience {
+    /// Nothing is known.
+    pub const fn new(worth: u32) -> Self {
+        Self { worth, wanted: LEAST_WANTED }
+    }
+
+    /// Whether so many signs in a row are enough.
+    pub const fn is_enough(&self, signs: u32) -> bool {
+        signs >= self.wanted
+    }
+
+    /// It was ended after so many uses.
+    pub fn end(&mut self, uses: u32) {
+        self.wanted = if uses >= self.worth { LEAST_WANTED } else { (self.wanted * 2).min(MOST_WANTED) };
+    }
+}
 
 impl Calm {
     /// Nothing is known.
     pub const fn new() -> Self {
-        Self { wanted: LEAST_WAKES, seen: 0, reads: 0 }
+        Self { patience: Patience::new(WORTH_READS), seen: 0, reads: 0 }
     }
 
     /// The thread was woken, for stdout only or not; says whether that is all there will be, most likely.
     pub fn note_wake(&mut self, only_stdout: bool) -> bool {
         self.seen = if only_stdout { self.seen + 1 } else { 0 };
-        self.seen >= self.wanted
+        self.patience.is_enough(self.seen)
     }
 
-    /// While it waits for stdout alone, there was something.
-    pub fn note_read(&mut self) {
-        self.reads = self.reads.saturating_add(1);
+    /// While only stdout was waited for, it had something to say so many times.
+    pub const fn note_reads(&mut self, reads: u32) {
+        self.reads = self.reads.saturating_add(reads);
     }
 
-    /// It does not wait for stdout alone any more, or cannot.
+    /// Stdout is not all that is waited for any more, or cannot be.
     pub fn end(&mut self) {
-        let was_worth_it = self.reads >= WORTH_READS;
-        let wanted = if was_worth_it { LEAST_WAKES } else { (self.wanted * 2).min(MOST_WAKES) };
-        *self = Self { wanted, seen: 0, reads: 0 };
+        self.patience.end(self.reads);
+        (self.seen, self.reads) = (0, 0);
     }
 }
 
@@ -49,7 +73,7 @@ mod tests {
 
     /// How many wakes for stdout only it takes.
     fn wakes(calm: &mut Calm) -> usize {
-        1 + (0..=MOST_WAKES).take_while(|_| !calm.note_wake(true)).count()
+        1 + (0..=MOST_WANTED).take_while(|_| !calm.note_wake(true)).count()
     }
 
     #[test]
@@ -65,10 +89,10 @@ mod tests {
         let mut calm = Calm::new();
         for wanted in [8, 16, 32, 64, 128, 256, 512, 1024, 1024, 1024] {
             assert_eq!(wakes(&mut calm), wanted);
-            (1..WORTH_READS).for_each(|_| calm.note_read());
+            calm.note_reads(WORTH_READS - 1);
             calm.end();
         }
-        (0..WORTH_READS).for_each(|_| calm.note_read());
+        calm.note_reads(WORTH_READS);
         calm.end();
         assert_eq!(wakes(&mut calm), 8);
     }

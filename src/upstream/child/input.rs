@@ -3,14 +3,16 @@
 //! Always: whoever sends writes directly and never waits; lines reach the server whole and in the order of the calls.
 
 use super::Limits;
+use super::loan::{Heard, Loan};
 use crate::protocol::backlog::Backlog;
-use crate::protocol::message::Message;
+use crate::protocol::message::{Kind, Message};
 use crate::system::{Waker, memory};
-use crate::upstream::{Sender, Undelivered};
+use crate::upstream::{Hearer, Sender, Undelivered};
 use std::io::{self, IoSlice, Write};
 use std::process::ChildStdin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 /// What both ends of the link share.
 pub struct Shared {
@@ -22,6 +24,10 @@ pub struct Shared {
     pub stop: AtomicU8,
     /// Whether the input has something waiting.
     pub backlog: AtomicBool,
+    /// How many requests it has been sent.
+    sent: AtomicU32,
+    /// Its stdout, for others to read.
+    pub loan: Loan,
     input: Mutex<Input>,
 }
 
@@ -43,7 +49,16 @@ impl Shared {
     /// The way to the process `pid`, through its `stdin`.
     pub fn new(pid: u32, stdin: Option<ChildStdin>, limits: Limits, waker: Waker) -> Self {
         let input = Mutex::new(Input { stdin, waiting: Backlog::default() });
-        Self { pid, limits, waker, stop: AtomicU8::new(stop::NO), backlog: AtomicBool::new(false), input }
+        Self {
+            pid,
+            limits,
+            waker,
+            stop: AtomicU8::new(stop::NO),
+            backlog: AtomicBool::new(false),
+            sent: AtomicU32::new(0),
+            loan: Loan::default(),
+            input,
+        }
     }
 
     /// The lock is held for writes that do not wait, never longer.
@@ -72,6 +87,9 @@ impl Sender for Shared {
         if !input.waiting.is_empty() && is_full() {
             return Err(Undelivered::Full);
         }
+        if matches!(message.kind(), Kind::Request { .. }) {
+            self.sent.fetch_add(1, Ordering::Relaxed);
+        }
         match input.write_line(message.bytes()) {
             Ok(false) => Ok(()),
             Ok(true) => {
@@ -88,6 +106,13 @@ impl Sender for Shared {
         }
     }
 
+    fn hear(&self, hearer: &Hearer<'_>) {
+        let _deserted = Deserted(self);
+        if self.loan.hear(hearer, self.sent.load(Ordering::Relaxed)) == Heard::Aside {
+            self.waker.wake();
+        }
+    }
+
     fn pid(&self) -> Option<u32> {
         Some(self.pid)
     }
@@ -98,6 +123,18 @@ impl Sender for Shared {
 
     fn kill(&self) {
         self.ask(stop::NOW);
+    }
+}
+
+/// A defect of ours met while another thread hears the server. What it was about to hand on is lost, and whoever waits
+/// for it would wait for ever: the server ends.
+struct Deserted<'a>(&'a Shared);
+
+impl Drop for Deserted<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.ask(stop::POLITELY);
+        }
     }
 }
 
@@ -120,5 +157,34 @@ impl Input {
         if self.waiting.write(|bytes| stdin.write(bytes)).is_err() {
             (self.stdin, self.waiting) = (None, Backlog::default());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stdout::Stdout;
+    use super::*;
+    use crate::protocol::session::Awaits;
+    use std::os::fd::OwnedFd;
+    use std::panic::{self, AssertUnwindSafe};
+    use std::process::ChildStdout;
+    use std::time::Duration;
+
+    #[test]
+    fn a_server_whose_message_is_lost_by_a_defect_of_ours_is_ended() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let limits = Limits { line_bytes: 100, waiting_bytes: 1, stop_timeout: Duration::ZERO, mark: None };
+        let server = Shared::new(0, None, limits, Waker::new().unwrap());
+        server.loan.lend(Stdout::new(Some(ChildStdout::from(OwnedFd::from(reader))), 100));
+        writer.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"x\"}\n").unwrap();
+        let deliver = |_| panic::resume_unwind(Box::new("a defect")); // without a word on stderr
+        let hearer = Hearer { connection: 1, deliver: &deliver, awaits: &|| Awaits::Still };
+        let hear = AssertUnwindSafe(|| {
+            while server.stop.load(Ordering::Acquire) == stop::NO {
+                server.hear(&hearer);
+            }
+        });
+        assert!(panic::catch_unwind(hear).is_err());
+        assert_eq!(server.stop.load(Ordering::Acquire), stop::POLITELY);
     }
 }

@@ -1,25 +1,25 @@
 //! The way from a local server: its stdout and stderr, its end, and its stop.
 //!
 //! ```text
-//!                     stdout alone has woken us, often enough
-//!   waiting for all ──────────────────────────────────────────▶ reading stdout
-//!          ▲          anything else is ready, or stdout ends          │
-//!          └──────────────────────────────────────────────────────────┘
+//!                     stdout alone has woken us, often enough                   somebody wants it
+//!   waiting for all ──────────────────────────────────────────▶ reading stdout ───────────────────▶ standing by
+//!          ▲          anything else is ready, or stdout ends          │                                 │
+//!          └──────────────────────────────────────────────────────────┴─────────────────────────────────┘
 //! ```
 //!
-//! Always: one thread does all of it. It reads stdout without watching the rest itself only while the server runs, nothing
-//! waits for its stdin and nobody has asked for anything; and it is called as soon as that changes.
+//! Always: one thread does all of it, but that it lends stdout to others. It reads stdout without watching the rest itself,
+//! or lends it, only while the server runs, nothing waits for its stdin and nobody has asked for anything; and it is called,
+//! or takes it back, as soon as that changes.
 
-use super::calm::Calm;
+use super::calm::{Calm, Patience};
 use super::input::{Shared, stop};
+use super::lender::{self, LookedAfter};
+use super::stdout::Stdout;
 use crate::log;
 use crate::protocol::lines::{Line, Lines};
-use crate::protocol::message::ends::Ends;
-use crate::protocol::message::{INTERNAL_ERROR, Message};
 use crate::system::minder::{self, Minded};
-use crate::system::{self, Watch, memory};
+use crate::system::{self, Watch};
 use crate::upstream::{Event, Receiver};
-use std::collections::VecDeque;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -36,12 +36,10 @@ const ASK_INTERVAL: Duration = Duration::from_millis(200);
 const STDERR_LINE_BYTES: usize = 64 << 10;
 /// What may stand in a pipe when its writer has ended.
 const MOST_IN_A_PIPE: usize = 1 << 20;
-/// After so many lines that were left out, only every doubling of their number is told.
-const LOGGED_LINES: u64 = 16;
-/// What is kept of a line in case that it must be shown.
-const SHOWN_BYTES: usize = 1000;
-/// Reads begin small, so that an idle session costs little, and grow while they are filled.
-const READ_BYTES: std::ops::RangeInclusive<usize> = 2 << 10..=64 << 10;
+/// How much of it is read at once.
+const STDERR_READ_BYTES: usize = 4 << 10;
+/// A loan that was ended after fewer answers was not worth it.
+const WORTH_ANSWERS: u32 = 16;
 /// The numbers of what is watched.
 const STDIN: u32 = 0;
 const STDOUT: u32 = 1;
@@ -53,7 +51,10 @@ const WOKEN: u32 = 4;
 pub struct Output {
     child: Child,
     shared: Arc<Shared>,
-    stdout: Option<Arc<PipeReader>>,
+    /// Unless it is lent.
+    stdout: Option<Stdout>,
+    lent: Option<LentOut>,
+    lending: Patience,
     stderr: Option<ChildStderr>,
     watch: Arc<Watch>,
     calm: Calm,
@@ -62,12 +63,16 @@ pub struct Output {
     stdin_watched: bool,
     /// Readable when the process has ended; `None` where the kernel has no such thing.
     end: Option<OwnedFd>,
-    lines: Lines,
     stderr_lines: Lines,
-    buffer: Vec<u8>,
-    ready: VecDeque<Message>,
-    left_out: u64,
     phase: Phase,
+}
+
+/// Stdout, while others read it.
+struct LentOut {
+    pipe: Arc<PipeReader>,
+    /// How often they had begun to hear the server before.
+    hears: u32,
+    _looked_after: LookedAfter,
 }
 
 /// See the picture at the top.
@@ -82,7 +87,7 @@ enum Phase {
 impl Receiver for Output {
     fn recv(&mut self) -> Event {
         loop {
-            if let Some(message) = self.ready.pop_front() {
+            if let Some(message) = self.stdout.as_mut().and_then(Stdout::next) {
                 return Event::Message(message);
             }
             if let Phase::Ended(how) = &self.phase {
@@ -97,7 +102,9 @@ impl Output {
     /// The way from `child`, which belongs to it from here on.
     pub fn new(mut child: Child, shared: Arc<Shared>, watch: Watch) -> Self {
         Self {
-            stdout: child.stdout.take().map(|stdout| Arc::new(PipeReader::from(OwnedFd::from(stdout)))),
+            stdout: Some(Stdout::new(child.stdout.take(), shared.limits.line_bytes)),
+            lent: None,
+            lending: Patience::new(WORTH_ANSWERS),
             stderr: child.stderr.take(),
             end: system::process_end(child.id()),
             child,
@@ -105,12 +112,8 @@ impl Output {
             calm: Calm::new(),
             minded: None,
             stdin_watched: false,
-            lines: Lines::new(shared.limits.line_bytes),
             stderr_lines: Lines::new(STDERR_LINE_BYTES),
             shared,
-            buffer: vec![0; *READ_BYTES.start()],
-            ready: VecDeque::new(),
-            left_out: 0,
             phase: Phase::Running,
         }
     }
@@ -120,7 +123,8 @@ impl Output {
     /// # Errors
     /// The operating system has no memory left for it.
     pub fn prepare(&self) -> io::Result<()> {
-        let pipes = [(self.stdout.as_ref().map(AsFd::as_fd), STDOUT), (self.stderr.as_ref().map(AsFd::as_fd), STDERR)];
+        let stdout = self.stdout.as_ref().and_then(Stdout::pipe).map(AsFd::as_fd);
+        let pipes = [(stdout, STDOUT), (self.stderr.as_ref().map(AsFd::as_fd), STDERR)];
         for (pipe, number) in pipes {
             if let Some(pipe) = pipe {
                 system::set_nonblocking(pipe)?; // our end only: each end of a pipe has its own flags
@@ -138,6 +142,9 @@ impl Output {
 
     /// Waits until anything happens and sees to it.
     fn step(&mut self) {
+        if self.lent.is_some() {
+            return self.stand_by();
+        }
         if self.minded.is_some() {
             return self.read_alone();
         }
@@ -171,7 +178,7 @@ impl Output {
 
     /// From here on somebody else watches the rest for us. Where that cannot be, all stays as it is.
     fn watch_stdout_alone(&mut self) {
-        let Some(stdout) = &self.stdout else { return };
+        let Some(stdout) = self.stdout.as_ref().and_then(Stdout::pipe) else { return };
         match minder::mind(&self.watch, stdout, STDOUT) {
             Ok(minded) => self.minded = Some(minded),
             Err(_) => self.calm.end(), // it may be better later
@@ -180,14 +187,65 @@ impl Output {
 
     /// Waits for stdout, until anything else happens.
     fn read_alone(&mut self) {
-        let read = self.read_stdout();
-        if read > 0 {
-            self.calm.note_read();
+        if self.lending.is_enough(self.shared.loan.wanted()) && self.lend() {
+            return;
         }
+        let read = self.read_stdout();
+        self.calm.note_reads(u32::from(read > 0));
         if read == 0 || self.minded.as_ref().is_none_or(Minded::is_called) {
             self.minded = None;
             self.calm.end();
         }
+    }
+
+    /// Others read stdout from here on; says whether it is so.
+    fn lend(&mut self) -> bool {
+        self.minded = None; // it would call this thread, and not those
+        let Some(pipe) = self.stdout.as_ref().and_then(Stdout::pipe).cloned() else { return false };
+        let Ok(looked_after) = lender::look_after(self.shared.clone()) else { return false };
+        if self.watch.leave_alone(pipe.as_fd(), STDOUT).is_err() {
+            return false;
+        }
+        self.lent = Some(LentOut { pipe, hears: self.shared.loan.hears(), _looked_after: looked_after });
+        if let Some(stdout) = self.stdout.take() {
+            self.shared.loan.lend(stdout);
+        }
+        true
+    }
+
+    /// Waits until anything happens but that others read stdout: then they do not any more.
+    fn stand_by(&mut self) {
+        let ready = self.watch.wait(None);
+        self.take_back();
+        if ready.is_ok_and(|ready| ready.is_only(WOKEN)) && self.was_only_called() {
+            self.watch_stdout_alone();
+        } else {
+            self.calm.end();
+        }
+    }
+
+    fn take_back(&mut self) {
+        let Some(LentOut { pipe, hears, .. }) = self.lent.take() else { return };
+        self.stdout = self.shared.loan.recall(&pipe);
+        self.watch.look_again(pipe.as_fd(), STDOUT);
+        let answers = self.shared.loan.hears().wrapping_sub(hears);
+        self.lending.end(answers);
+        self.calm.note_reads(answers);
+    }
+
+    /// Whoever woke us wanted no more than that stdout is read. Who wants anything else says so first.
+    fn was_only_called(&self) -> bool {
+        let is_asked =
+            || self.shared.stop.load(Ordering::Acquire) != stop::NO || self.shared.backlog.load(Ordering::Acquire);
+        if is_asked() {
+            return false;
+        }
+        self.shared.waker.clear();
+        if is_asked() {
+            self.shared.waker.wake(); // that was his
+            return false;
+        }
+        true
     }
 
     /// Writes what waits; while there is more of it, stdin is watched.
@@ -253,8 +311,8 @@ impl Output {
         system::signal_group(self.shared.pid, libc::SIGKILL);
         drain(|| self.read_stdout());
         drain(|| self.read_stderr());
-        if let Some(line) = self.lines.finish() {
-            self.take_line(line);
+        if let Some(stdout) = &mut self.stdout {
+            stdout.finish();
         }
         let status = self.child.wait();
         system::forget_child(self.shared.pid);
@@ -265,89 +323,29 @@ impl Output {
 
     /// Reads once; says how many bytes there were.
     fn read_stdout(&mut self) -> usize {
-        let Some(mut stdout) = self.stdout.as_deref() else { return 0 };
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let Some(stdout) = self.stdout.as_mut().filter(|stdout| stdout.pipe().is_some()) else { return 0 };
         let is_alone = self.minded.is_some(); // then an interruption calls us away
-        let read = match if is_alone { stdout.read(&mut buffer) } else { retried(|| stdout.read(&mut buffer)) } {
+        match if is_alone { stdout.read() } else { retried(|| stdout.read()) } {
             Ok(read @ 1..) => read,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
             Ok(_) | Err(_) => {
                 self.minded = None;
                 // Without stdout there are no answers: whether it is about to end or not, it is of no use any more.
-                self.stdout = None;
+                stdout.close();
                 self.shared.ask(stop::POLITELY);
                 0
             }
-        };
-        let mut lines = std::mem::replace(&mut self.lines, Lines::new(0));
-        if !memory::has_room_to_grow(lines.growth(read)) {
-            lines.give_up();
-        }
-        lines.feed(&buffer[..read], |line| self.take_line(line));
-        self.lines = lines;
-        self.buffer = if read == buffer.len() {
-            vec![0; (read * 4).min(*READ_BYTES.end())]
-        } else if buffer.len() > *READ_BYTES.start() {
-            vec![0; *READ_BYTES.start()]
-        } else {
-            buffer
-        };
-        read
-    }
-
-    fn take_line(&mut self, line: Line) {
-        match line {
-            Line::Complete(line) if Message::is_batch(&line) => {
-                let start = line[..line.len().min(SHOWN_BYTES)].to_vec();
-                match Message::parse_all(line) {
-                    Ok(messages) => self.ready.extend(messages),
-                    Err(_) => self.leave_out(format_args!("that is no message: {}", log::shortened(&start))),
-                }
-            }
-            Line::Complete(line) => match Message::parse_or_give_back(line) {
-                Ok(message) => self.ready.push_back(message),
-                Err((_, line)) => {
-                    let start = &line[..line.len().min(SHOWN_BYTES)];
-                    self.leave_out(format_args!("that is no message: {}", log::shortened(start)));
-                }
-            },
-            Line::TooLong { bytes, ends } => {
-                let most = self.shared.limits.line_bytes;
-                self.leave_out(format_args!("of {bytes} bytes, more than {most}"));
-                self.answer_instead(&ends, &format!(
-                    "the server's answer has {bytes} bytes, more than {most}; --max-message-bytes allows longer ones"
-                ));
-            }
-            Line::NoRoom { bytes, ends } => {
-                self.leave_out(format_args!("of {bytes} bytes, for which there is no memory"));
-                self.answer_instead(
-                    &ends,
-                    &format!("the server's answer has {bytes} bytes, for which there is no memory"),
-                );
-            }
-        }
-    }
-
-    /// Whoever waits for an answer that is left out would wait for ever.
-    fn answer_instead(&mut self, ends: &Ends, reason: &str) {
-        self.ready.extend(ends.answered().map(|id| Message::error(Some(&id), INTERNAL_ERROR, reason)));
-    }
-
-    /// A line is not passed on; a server that writes many of them does not flood our log with them.
-    fn leave_out(&mut self, what: std::fmt::Arguments<'_>) {
-        self.left_out += 1;
-        if self.left_out <= LOGGED_LINES || self.left_out.is_power_of_two() {
-            log::warning(format_args!("a line of the server {what}: left out ({} so far)", self.left_out));
         }
     }
 
     /// Passes the server's own log on to ours, as much as one read gives; says how many bytes there were.
     fn read_stderr(&mut self) -> usize {
         let Some(stderr) = &mut self.stderr else { return 0 };
-        match retried(|| stderr.read(&mut self.buffer)) {
+        let mut buffer = [0; STDERR_READ_BYTES];
+        match retried(|| stderr.read(&mut buffer)) {
             Ok(read @ 1..) => {
                 let mark = self.shared.limits.mark.as_deref();
-                self.stderr_lines.feed(&self.buffer[..read], |line| log_stderr(mark, line));
+                self.stderr_lines.feed(&buffer[..read], |line| log_stderr(mark, line));
                 read
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -365,6 +363,7 @@ impl Output {
 impl Drop for Output {
     /// A link that nobody reads to its end takes its process with it.
     fn drop(&mut self) {
+        self.take_back();
         if !matches!(self.phase, Phase::Ended(_)) {
             system::signal_group(self.shared.pid, libc::SIGKILL);
             let _ = self.child.wait();
