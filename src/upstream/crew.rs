@@ -16,6 +16,7 @@ use crate::system::memory;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::Duration;
@@ -143,7 +144,10 @@ impl Crew {
         let mut state = self.state();
         while let (Some((sender, message)), guard) = self.next(state) {
             drop(guard);
-            if let Err(undelivered) = sender.send(&message) {
+            // A defect of ours costs this message: who waits for its answer, and who waits for the turn, wait no longer.
+            let sent = panic::catch_unwind(AssertUnwindSafe(|| sender.send(&message)));
+            let failed = |_| Err(Undelivered::Gone("the thread that sent the message failed".into()));
+            if let Err(undelivered) = sent.unwrap_or_else(failed) {
                 self.answer(&message, undelivered);
             }
             state = self.state();
@@ -318,6 +322,7 @@ impl Receiver for Connecting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc::{Receiver, channel};
 
     /// A server that takes nothing.
     struct Nobody;
@@ -332,18 +337,39 @@ mod tests {
         fn kill(&self) {}
     }
 
-    /// A crew that gets no thread, and what it delivers.
-    fn without_threads() -> (Arc<Crew>, Arc<Mutex<Vec<String>>>) {
-        let told: Arc<Mutex<Vec<String>>> = Arc::default();
-        let hears = told.clone();
-        let deliver = move |message: Message| hears.lock().unwrap().push(message.text().to_owned());
-        let mut crew = Crew::new(Arc::new(deliver), Arc::new(|_| ()), 5);
+    /// A server at which we fail.
+    struct Defect;
+
+    impl Sender for Defect {
+        fn send(&self, _: &Message) -> Result<(), Undelivered> {
+            panic::resume_unwind(Box::new("a defect")) // without a word on stderr
+        }
+
+        fn stop(&self) {}
+
+        fn kill(&self) {}
+    }
+
+    /// A crew, and what it delivers.
+    fn crew() -> (Arc<Crew>, Receiver<String>) {
+        let (told, heard) = channel();
+        let deliver = move |message: Message| told.send(message.text().to_owned()).unwrap();
+        (Crew::new(Arc::new(deliver), Arc::new(|_| ()), 5), heard)
+    }
+
+    /// The same without any thread.
+    fn without_threads() -> (Arc<Crew>, Receiver<String>) {
+        let (mut crew, heard) = crew();
         Arc::get_mut(&mut crew).unwrap().start = |_| Err(io::ErrorKind::WouldBlock.into());
-        (crew, told)
+        (crew, heard)
     }
 
     fn request(id: u32) -> Message {
         Message::parse(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#).into_bytes()).unwrap()
+    }
+
+    fn is_error((text, id): (&String, u32)) -> bool {
+        text.contains("error") && text.contains(&format!("\"id\":{id}"))
     }
 
     /// A link that is not there yet: so many messages may wait, and then so many once it is.
@@ -375,22 +401,33 @@ mod tests {
 
     #[test]
     fn what_no_thread_can_send_does_not_wait() {
-        let (crew, told) = without_threads();
+        let (crew, heard) = without_threads();
         crew.state().sender = Some(Arc::new(Nobody));
         let refused = crew.push(&request(1));
         assert!(matches!(&refused, Err(Undelivered::Gone(why)) if why.contains("thread")), "{refused:?}");
         assert!(crew.state().queue.is_empty());
-        assert!(told.lock().unwrap().is_empty(), "its sender answers it");
+        assert!(heard.try_recv().is_err(), "its sender answers it");
     }
 
     #[test]
     fn what_waited_for_the_link_is_answered_when_no_thread_can_send_it() {
-        let (crew, told) = without_threads();
+        let (crew, heard) = without_threads();
         (1..=2).for_each(|id| crew.push(&request(id)).unwrap());
         crew.begin(Arc::new(Nobody));
         assert!(crew.state().queue.is_empty());
-        let told = told.lock().unwrap();
-        let is_error = |(text, id): (&String, u32)| text.contains("error") && text.contains(&format!("\"id\":{id}"));
+        let told: Vec<_> = heard.try_iter().collect();
         assert!(told.len() == 2 && told.iter().zip(1..).all(is_error), "{told:?}");
+    }
+
+    #[test]
+    fn a_defect_of_ours_is_an_error_to_each_and_keeps_nobody_from_the_turn() {
+        let (crew, heard) = crew();
+        crew.begin(Arc::new(Defect));
+        for id in 1..20 {
+            crew.push(&request(id)).unwrap();
+            let told = heard.recv_timeout(Duration::from_mins(1)).unwrap();
+            assert!(is_error((&told, id)) && told.contains("failed"), "{told}");
+        }
+        crew.end("all is said");
     }
 }
