@@ -408,6 +408,67 @@ fn a_slow_call_holds_no_other() {
     assert_eq!(answers(42..62), (100..120).collect::<Vec<_>>(), "each is answered once");
 }
 
+/// The next line that is no notification answers this request; so many lines have been read.
+fn answered(client: &Client, lines: &mut usize, id: u32) {
+    let mut next = || {
+        *lines += 1;
+        client.line(*lines)
+    };
+    let answer = std::iter::repeat_with(&mut next).find(|line| line["method"].is_null()).unwrap();
+    assert_eq!(answer["id"], id);
+}
+
+/// Nobody looks at stdin at once during the calls of a client that has not said anything during many of them.
+#[test]
+fn what_a_client_says_during_a_call_passes_it_although_it_was_quiet_before() {
+    static OTHERS: AtomicBool = AtomicBool::new(false);
+    let are_done = || OTHERS.load(Ordering::SeqCst);
+    let remote = Remote::start(move |request, connection| match &*method(request) {
+        "slow" => {
+            wait_until("the answers to the others", SOON, are_done);
+            connection.write(json(&result(request)));
+        }
+        // Its answer comes in many pieces, with less than a moment between them.
+        "babbles" => {
+            connection.write(EVENTS);
+            let until = Instant::now() + SOON;
+            while !are_done() && Instant::now() < until {
+                connection.write("data: {\"jsonrpc\":\"2.0\",\"method\":\"babble\"}\n\n");
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            connection.write(format!("data: {}\n\n", result(request)));
+            connection.close();
+        }
+        _ => behave(request, connection),
+    });
+    let mut client = Client::begin(&remote, &[]);
+    let (mut lines, mut id) = (1, 0);
+    for (round, slow) in (1..).zip(["slow", "babbles", "slow"]) {
+        OTHERS.store(false, Ordering::SeqCst);
+        for _ in 0..40 {
+            id += 1;
+            client.ask(id, "fast");
+            answered(&client, &mut lines, id);
+        }
+        let posts = remote.posts().len();
+        client.ask(1000 + round, slow);
+        let _ = remote.wait_for_posts(posts + 1);
+        for other in 0..3 {
+            client.ask(2000 + other, "fast");
+            let start = Instant::now();
+            answered(&client, &mut lines, 2000 + other);
+            assert!(start.elapsed() < Duration::from_secs(20), "{slow}: {:?}", start.elapsed());
+        }
+        client.send(r#"{"jsonrpc":"2.0","method":"notifications/told"}"#);
+        let _ = remote.wait_for_posts(posts + 5);
+        OTHERS.store(true, Ordering::SeqCst);
+        answered(&client, &mut lines, 1000 + round);
+    }
+    // Its end, too.
+    client.ask(3000, "hang");
+    assert_eq!(client.end(), lines + 1, "told that we have ended");
+}
+
 #[test]
 fn nothing_passes_initialize_and_what_follows_it_waits_for_its_acceptance() {
     static HELD: AtomicUsize = AtomicUsize::new(0);

@@ -5,6 +5,7 @@
 
 mod from_client;
 mod link;
+mod quiet;
 
 use super::Happening;
 use crate::downstream::stdio::{Input, Output};
@@ -17,6 +18,7 @@ use crate::protocol::session::{Session, StreamId};
 use crate::upstream::http::Client;
 use crate::upstream::remote::Inputs;
 use crate::upstream::{self, remote};
+use quiet::Quiet;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -73,6 +75,8 @@ struct State {
     failure: Option<String>,
     /// Messages that are the client's, and not written yet.
     unwritten: usize,
+    /// How many threads wait until they are.
+    awaiting_writers: usize,
     input_ended: bool,
     stopping: bool,
 }
@@ -88,6 +92,7 @@ struct Reading {
     is_request: bool,
     /// That POST takes long, and there was no thread left to read on.
     is_overdue: bool,
+    quiet: Quiet,
     threads: usize,
     /// Threads that could read on.
     followers: usize,
@@ -117,6 +122,7 @@ impl Relay {
             turn_is_request: false,
             failure: None,
             unwritten: 0,
+            awaiting_writers: 0,
             input_ended: false,
             stopping: false,
         };
@@ -163,6 +169,7 @@ impl Relay {
     /// Waits until all that is the client's is written, but not longer than until then.
     pub fn wait_for_writers(&self, until: Instant) {
         let mut state = self.state();
+        state.awaiting_writers += 1; // for good: we end
         while state.unwritten > 0 {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -204,7 +211,7 @@ impl Relay {
         }
         let mut state = self.state();
         state.unwritten -= messages.len();
-        if state.unwritten == 0 {
+        if state.unwritten == 0 && state.awaiting_writers > 0 {
             self.written.notify_all();
         }
         if state.input_ended && state.is_done() {

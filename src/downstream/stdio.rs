@@ -180,7 +180,8 @@ impl<W: Write> Output<W> {
 fn write_all<W: Write>(file: &mut W, mut slices: &mut [IoSlice<'_>], wait: &impl Fn(&W)) -> io::Result<()> {
     IoSlice::advance_slices(&mut slices, 0); // empty ones go
     while !slices.is_empty() {
-        match file.write_vectored(slices) {
+        let written = if let [one] = &*slices { file.write(one) } else { file.write_vectored(slices) };
+        match written {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
             Ok(written) => IoSlice::advance_slices(&mut slices, written),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -6,8 +6,9 @@
 //!
 //! Works with ureq 3.5's `unversioned` parts, which may change with any release: `Cargo.lock` holds it.
 
-use super::answer::{Body, Framing};
+use super::answer::Body;
 use super::dial::Unresolved;
+use super::known::{Answer, Known};
 use super::pool::Pool;
 use crate::protocol::base64;
 use std::io::{ErrorKind, Write};
@@ -19,14 +20,12 @@ use ureq::http::{Response, StatusCode, Uri, header, request};
 use ureq::unversioned::resolver::Resolver;
 use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, Transport, time};
 use ureq::{Error, Timeout};
-use ureq_proto::parser::try_parse_response;
 
 /// How we name ourselves.
 pub const USER_AGENT: &str = concat!("mcp-proxy/", env!("CARGO_PKG_VERSION"));
 
-/// The longest head of an answer, and the most headers in it.
+/// The longest head of an answer.
 const HEAD_BYTES: usize = 64 * 1024;
-const HEADERS: usize = 100;
 /// Bodies up to this size are copied behind their head.
 const JOINED_BYTES: usize = 8 * 1024;
 
@@ -64,7 +63,7 @@ impl Agent {
     /// There is no answer, or it is no HTTP.
     pub fn run(
         &self,
-        head: &request::Parts,
+        head: &Arc<request::Parts>,
         body: Option<&[u8]>,
         whole: Option<Duration>,
     ) -> Result<Response<Body>, Error> {
@@ -73,10 +72,10 @@ impl Agent {
             Some(connection) => connection,
             None => self.connect(&head.uri, limit)?,
         };
-        let (joined, rest) = request(head, &connection.host, body);
+        let Connection { known, host, .. } = &mut connection;
+        let (joined, rest) = request(&known.request(head, || head_of(head, host)), body);
         connection.send(&[&joined, rest], self.0.step, limit)?;
-        let response = connection.receive(limit)?;
-        let framing = Framing::of(&response)?;
+        let Answer { response, framing } = connection.receive(limit)?;
         Ok(response.map(|()| Body::new(connection, framing, limit)))
     }
 
@@ -104,16 +103,29 @@ impl Agent {
             return Err(Error::TlsRequired);
         }
         let (to, host) = (destination(uri)?, host(uri).into());
-        Ok(Connection { transport, to, host, pool: self.0.pool.clone() })
+        Ok(Connection { transport, to, host, known: Box::default(), pool: self.0.pool.clone() })
     }
 }
 
-/// A request: its head, with a small body behind it, and what is left of a large one.
-fn request<'a>(head: &request::Parts, host: &str, body: Option<&'a [u8]>) -> (Vec<u8>, &'a [u8]) {
+/// A request: its head, which begins with what [`head_of`] gave, with a small body behind it, and what is left of a large
+/// one.
+fn request<'a>(head: &[u8], body: Option<&'a [u8]>) -> (Vec<u8>, &'a [u8]) {
     let (small, large) = match body {
         Some(body) if body.len() > JOINED_BYTES => (&[][..], body),
         _ => (body.unwrap_or_default(), &[][..]),
     };
+    let mut out = Vec::with_capacity(head.len() + small.len() + 64);
+    out.extend_from_slice(head);
+    if let Some(body) = body {
+        let _ = write!(out, "content-length: {}\r\n", body.len()); // memory takes all
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(small);
+    (out, large)
+}
+
+/// What a head says but for how long the body is.
+fn head_of(head: &request::Parts, host: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
     let (uri, headers) = (&head.uri, &head.headers);
@@ -134,12 +146,7 @@ fn request<'a>(head: &request::Parts, host: &str, body: Option<&'a [u8]>) -> (Ve
         let pair = if user.contains(':') { user.to_owned() } else { format!("{user}:") };
         put(&[b"authorization: Basic ", base64::encode(pair.as_bytes()).as_bytes(), b"\r\n"]);
     }
-    if let Some(body) = body {
-        let _ = write!(out, "content-length: {}\r\n", body.len()); // memory takes all
-    }
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(small);
-    (out, large)
+    out
 }
 
 /// What the header of that name says.
@@ -185,6 +192,8 @@ pub struct Connection {
     pub to: (Scheme, Authority),
     /// What its requests say to that.
     pub host: Box<str>,
+    /// What was said last over it.
+    pub known: Box<Known>,
     /// Where it goes when it is free.
     pub pool: Arc<Pool>,
 }
@@ -210,23 +219,24 @@ impl Connection {
     }
 
     /// The head of the answer; what comes before it is no answer yet (RFC 9110 §15.2).
-    fn receive(&mut self, limit: Limit) -> Result<Response<()>, Error> {
+    fn receive(&mut self, limit: Limit) -> Result<Answer, Error> {
         loop {
             let buffers = self.transport.buffers();
             let (input, mut found) = (buffers.input(), None);
             let bytes = input.len();
             if !input.is_empty() {
-                found = try_parse_response::<HEADERS>(input).map_err(Error::Protocol)?;
+                found = self.known.answer(input)?;
             }
             if found.as_ref().map_or(bytes, |(used, _)| *used) >= HEAD_BYTES {
                 return Err(Error::LargeResponseHeader(bytes, HEAD_BYTES));
             }
-            if let Some((used, response)) = found {
+            if let Some((used, answer)) = found {
                 buffers.input_consume(used);
-                if response.status().is_informational() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                let status = answer.response.status();
+                if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
                     continue;
                 }
-                return Ok(response);
+                return Ok(answer);
             }
             if !self.transport.await_input(limit.next(None, Timeout::RecvResponse)?)? {
                 return Err(Error::Io(ErrorKind::UnexpectedEof.into()));
@@ -261,7 +271,7 @@ mod tests {
         let builder = Request::builder().method(method).uri(url);
         let builder = headers.iter().fold(builder, |builder, (name, value)| builder.header(*name, *value));
         let (head, ()) = builder.body(()).unwrap().into_parts();
-        let (joined, rest) = request(&head, &host(&head.uri), body);
+        let (joined, rest) = request(&head_of(&head, &host(&head.uri)), body);
         (String::from_utf8(joined).unwrap().replace(USER_AGENT, "us"), rest.len())
     }
 

@@ -49,11 +49,14 @@ impl Framing {
         let (headers, status) = (response.headers(), response.status());
         let is_old = response.version() == Version::HTTP_10;
         let is_chunked = !is_old && says(headers, &header::TRANSFER_ENCODING, "chunked");
-        let length = content_length(headers)?;
         let stays = !says(headers, &header::CONNECTION, "close")
             && (!is_old || says(headers, &header::CONNECTION, "keep-alive"))
             && status != StatusCode::SWITCHING_PROTOCOLS;
-        if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        if status.is_informational() {
+            return Ok((Self::Length(0), stays));
+        }
+        let length = content_length(headers)?;
+        if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return Ok((Self::Length(0), stays));
         }
         Ok(match length {

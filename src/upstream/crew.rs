@@ -8,14 +8,13 @@
 //! them at the end of the link; a request whose POST fails, or for which no thread can be had, is answered with an error.
 
 use super::remote::Attempt;
-use super::waits::Bystander;
+use super::waits::{Bystander, Watched};
 use super::{Deliver, Event, Failed, Link, Receiver, Sender, Undelivered};
 use crate::log;
 use crate::protocol::message::{INTERNAL_ERROR, Kind, Message};
 use crate::system::memory;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, ThreadId};
@@ -237,7 +236,7 @@ impl Bystander for Turn {
         self.0.wake_or_answer(self.0.state());
     }
 
-    fn sent(&self) -> Option<BorrowedFd<'_>> {
+    fn sent(&self) -> Option<Watched<'_>> {
         self.0.pass_turn(true);
         self.0.wake_or_answer(self.0.state());
         None

@@ -8,9 +8,8 @@ use super::auth::Auth;
 use super::http::{self, Client, Route};
 use crate::log;
 use crate::protocol::uri::Origin;
-use std::borrow::Cow;
 use std::io::Read;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ureq::http::{HeaderName, HeaderValue, Response, StatusCode, Uri, header, request};
 
 /// Redirects that are followed one after the other.
@@ -93,19 +92,19 @@ pub struct Answer {
 /// There is no answer, or it redirects to where we do not go; in words for a person.
 pub fn exchange(
     client: &Client,
-    parts: &request::Parts,
+    parts: &Arc<request::Parts>,
     body: Option<&[u8]>,
     redirects: Redirects,
     ways: &dyn Ways,
 ) -> Result<Answer, String> {
-    let mut moved: Option<request::Parts> = None;
+    let mut moved: Option<Arc<request::Parts>> = None;
     let mut is_proved_again = false;
     // One more, for the answer to a challenge.
     for _ in 0..=REDIRECTS + usize::from(client.remote().auth != Auth::Nothing) {
         let bare = moved.as_ref().unwrap_or(parts);
-        let mut now = Cow::Borrowed(bare);
+        let mut now = bare.clone();
         if client.proves(&bare.uri) {
-            client.authorize(now.to_mut(), ways)?;
+            client.authorize(Arc::make_mut(&mut now), ways)?;
         }
         let (url, way) = (now.uri.clone(), ways.to(&now.uri)?);
         let answer = way.agent.run(&now, body, None);
@@ -121,7 +120,7 @@ pub fn exchange(
         if !is_followed(response.status().as_u16(), redirects) {
             return Ok(Answer { url, is_moved: moved.is_some(), route: way, response });
         }
-        moved = Some(follow(client, bare, response.headers().get(header::LOCATION), redirects)?);
+        moved = Some(Arc::new(follow(client, bare, response.headers().get(header::LOCATION), redirects)?));
     }
     Err(format!("'{}' redirects more than {REDIRECTS} times", log::address(&parts.uri.to_string())))
 }

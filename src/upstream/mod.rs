@@ -11,6 +11,7 @@ mod crew;
 mod dial;
 mod exchange;
 pub mod http;
+mod known;
 mod oauth;
 mod pool;
 pub mod remote;

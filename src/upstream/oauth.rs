@@ -12,6 +12,7 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::Read;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use ureq::http::{Request, Uri, header};
 
@@ -100,7 +101,7 @@ fn once(
     let (head, form) = request.into_parts();
     let response = route
         .agent
-        .run(&head, Some(form.as_bytes()), Some(left))
+        .run(&Arc::new(head), Some(form.as_bytes()), Some(left))
         .map_err(|error| route.explain(&url, &error, whole(left)))?;
     let status = response.status();
     let mut body = Vec::new();

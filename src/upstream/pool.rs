@@ -3,6 +3,7 @@
 //! Always: a connection that is given has not ended and nothing has come over it; after the end there is none.
 
 use super::agent::Connection;
+use super::known::Known;
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -35,6 +36,7 @@ struct Kept {
     transport: Box<dyn Transport>,
     to: (Scheme, Authority),
     host: Box<str>,
+    known: Box<Known>,
 }
 
 impl Pool {
@@ -53,9 +55,9 @@ impl Pool {
                 }
                 state.kept.iter().rposition(is_there).map(|at| state.kept.remove(at))
             };
-            let Some((since, Kept { mut transport, to, host })) = found else { return Ok(None) };
+            let Some((since, Kept { mut transport, to, host, known })) = found else { return Ok(None) };
             if since.elapsed() < IDLE && transport.is_open() {
-                return Ok(Some(Connection { transport, to, host, pool: self.clone() }));
+                return Ok(Some(Connection { transport, to, host, known, pool: self.clone() }));
             }
         }
     }
@@ -71,8 +73,8 @@ impl Pool {
         let too_many = (state.kept.len() + 1).saturating_sub(IDLE_CONNECTIONS);
         let gone = state.kept.iter().take_while(|kept| is_old(kept)).count().max(too_many);
         let gone: Vec<_> = state.kept.drain(..gone).collect();
-        let Connection { transport, to, host, .. } = connection;
-        state.kept.push((now, Kept { transport, to, host }));
+        let Connection { transport, to, host, known, .. } = connection;
+        state.kept.push((now, Kept { transport, to, host, known }));
         drop(state);
         drop(gone); // to close one may take its time
     }

@@ -3,7 +3,7 @@
 //!
 //! Works with ureq 3.5's `unversioned` parts, which may change with any release: `Cargo.lock` holds it.
 
-use super::waits::{Bystander, LONG, Waits};
+use super::waits::{Bystander, LONG, SHORT, Waits, Watched};
 use crate::system::{self, Poll};
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -27,52 +27,83 @@ pub struct Socket {
     /// What a proxy wants before the path of every request: scheme and host.
     front: Option<String>,
     just_read: bool,
+    /// How long its reads wait, where there is something to tell after that.
+    reads_wait: Duration,
+}
+
+/// What a wait beside something else gave.
+enum Seen {
+    /// So many bytes.
+    Read(usize),
+    /// There is something to read.
+    Ready,
+    /// Nothing so far.
+    Nothing,
 }
 
 impl Socket {
     /// A connection over `stream`; `front` goes before the path of every request.
     #[must_use]
     pub fn new(stream: Arc<TcpStream>, waits: Arc<Waits>, front: Option<String>) -> Self {
-        Self { stream, waits, buffers: Held::new(), front, just_read: false }
+        Self { stream, waits, buffers: Held::new(), front, just_read: false, reads_wait: LONG }
     }
 
-    /// Reads what is there, or what comes within the time. The first wait is the read's own (`SO_RCVTIMEO`, where
-    /// there is something to tell after it), which saves a system call a message.
-    fn read(&mut self, timeout: NextTimeout) -> Result<usize, Error> {
+    /// Reads what is there, or what comes within the time. The first wait is the read's own (`SO_RCVTIMEO`, where there is
+    /// something to tell after it, and it is as long), which saves a system call a message. With this wait an answer
+    /// `begins`, as far as is known.
+    fn read(&mut self, timeout: NextTimeout, begins: bool) -> Result<usize, Error> {
+        let mut is_ready = false;
         if timeout.reason != Timeout::Connect {
             self.waits.reads(&self.stream)?;
-            if let Some(bystander) = self.waits.bystander() {
-                self.watch(bystander, timeout)?;
+            let waits = self.waits.clone();
+            if let Some(bystander) = waits.bystander() {
+                match self.watch(bystander, timeout, begins)? {
+                    Seen::Read(read) => return Ok(read),
+                    Seen::Ready => is_ready = true,
+                    Seen::Nothing => {}
+                }
             }
         }
         let allowed = self.waits.allowed(timeout);
+        let waits_long = if self.waits.tells() { allowed.is_none_or(|all| all > LONG) } else { allowed.is_none() };
+        let mut at_once = is_ready || (waits_long && self.reads_wait == LONG);
         let Self { stream, buffers, waits, .. } = self;
-        let reads_at_once = if waits.tells() { allowed.is_none_or(|all| all > LONG) } else { allowed.is_none() };
-        let mut first = reads_at_once;
         let mut read = |limit| {
-            if !std::mem::take(&mut first) && system::poll(&mut [Poll::readable(stream.as_fd())], limit)? == 0 {
+            if !std::mem::take(&mut at_once) && system::poll(&mut [Poll::readable(stream.as_fd())], limit)? == 0 {
                 return Ok(None);
             }
-            loop {
-                match (&**stream).read(buffers.lazy.input_append_buf()) {
-                    Ok(read) => return Ok(Some(read)),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            read_once(stream, buffers)
         };
         waits.patiently(allowed, &mut read)?.ok_or(Error::Timeout(timeout.reason))
     }
 
-    /// Waits for the answer to a request that is written, or for what is to be watched beside it; whoever depends on
-    /// this thread is told when that comes first.
-    fn watch(&self, bystander: &dyn Bystander, timeout: NextTimeout) -> Result<(), Error> {
-        let Some(beside) = bystander.sent() else { return Ok(()) };
-        let mut both = [Poll::readable(self.stream.as_fd()), Poll::readable(beside)];
-        let ready = system::poll(&mut both, self.waits.allowed(timeout))?;
-        if ready > 0 && !both[0].is_readable() {
+    /// Waits for what comes of an answer, or for what is to be watched beside it; whoever depends on this thread is told
+    /// when that comes. Only before an answer begins it may be watched later: what comes then may come in many pieces.
+    fn watch(&mut self, bystander: &dyn Bystander, timeout: NextTimeout, begins: bool) -> Result<Seen, Error> {
+        let Some(Watched { fd, later }) = bystander.sent() else {
+            self.let_reads_wait(LONG)?;
+            return Ok(Seen::Nothing);
+        };
+        if begins && later && self.waits.allowed(timeout).is_none_or(|all| all > LONG) {
+            // A read is one system call, a wait for both and a read are two.
+            self.let_reads_wait(SHORT)?;
+            if let Some(read) = read_once(&self.stream, &mut self.buffers)? {
+                return Ok(Seen::Read(read));
+            }
+        }
+        let mut both = [Poll::readable(self.stream.as_fd()), Poll::readable(fd)];
+        system::poll(&mut both, self.waits.allowed(timeout))?;
+        if both[1].is_readable() && !(begins && both[0].is_readable()) {
             bystander.ready();
+        }
+        Ok(if both[0].is_readable() { Seen::Ready } else { Seen::Nothing })
+    }
+
+    /// Reads wait for so long from now on.
+    fn let_reads_wait(&mut self, wait: Duration) -> io::Result<()> {
+        if self.reads_wait != wait {
+            self.stream.set_read_timeout(Some(wait))?;
+            self.reads_wait = wait;
         }
         Ok(())
     }
@@ -101,6 +132,18 @@ impl Socket {
     }
 }
 
+/// Reads what comes within the time that reads wait.
+fn read_once(mut stream: &TcpStream, buffers: &mut Held) -> io::Result<Option<usize>> {
+    loop {
+        match stream.read(buffers.lazy.input_append_buf()) {
+            Ok(read) => return Ok(Some(read)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 impl Transport for Socket {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
@@ -118,8 +161,9 @@ impl Transport for Socket {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let begins = self.buffers.unsent > 0; // a request leaves with this wait
         self.write(timeout)?;
-        let read = self.read(timeout)?;
+        let read = self.read(timeout, begins)?;
         self.buffers.lazy.input_appended(read);
         (self.buffers.begins_request, self.just_read) = (true, true);
         Ok(read > 0)

@@ -139,11 +139,16 @@ impl Attempt {
         self.state().stopped.clone().unwrap_or_else(why)
     }
 
-    fn head(&self, method: Method, url: &str, ours: &[(HeaderName, &'static str)]) -> Result<request::Parts, String> {
+    fn head(
+        &self,
+        method: Method,
+        url: &str,
+        ours: &[(HeaderName, &'static str)],
+    ) -> Result<Arc<request::Parts>, String> {
         let request = Request::builder().method(method).uri(url).body(());
         let (mut parts, ()) = request.map_err(|_| format!("'{}' is no address", log::address(url)))?.into_parts();
         parts.headers = self.client.headers_for(url, ours);
-        Ok(parts)
+        Ok(Arc::new(parts))
     }
 
     /// The answer to the GET that is an event stream, and the address that gave it.
@@ -227,7 +232,7 @@ struct Posts {
     attempt: Arc<Attempt>,
     route: Route,
     tokens: ToTokens,
-    head: request::Parts,
+    head: Arc<request::Parts>,
 }
 
 impl Ways for Posts {

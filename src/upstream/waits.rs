@@ -17,13 +17,26 @@ pub const LONG: Duration = Duration::from_millis(200);
 /// How often a thread that waits for another one looks up.
 pub const TICK: Duration = Duration::from_millis(50);
 
+/// How long an answer is read alone before what may be watched later is watched, too. The kernel makes one or two ticks of
+/// its clock of it: 4 to 8 ms, where there are 250 a second.
+pub const SHORT: Duration = Duration::from_millis(2);
+
+/// What is watched beside the wait for an answer.
+pub struct Watched<'fd> {
+    /// Where something may come.
+    pub fd: BorrowedFd<'fd>,
+    /// Most likely nothing does: it is soon enough to watch it when the answer does not begin [shortly](SHORT).
+    pub later: bool,
+}
+
 /// Who else depends on a thread that waits, and what it could do meanwhile. All is called on that thread.
 pub trait Bystander: Send + Sync {
     /// The wait takes long.
     fn long(&self);
 
-    /// The request has been written whole, and the wait for its answer begins. What to watch beside it, if anything.
-    fn sent(&self) -> Option<BorrowedFd<'_>> {
+    /// The request has been written whole, and its answer is waited for, or for more of it. What to watch beside that, if
+    /// anything.
+    fn sent(&self) -> Option<Watched<'_>> {
         None
     }
 

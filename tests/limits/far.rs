@@ -32,7 +32,7 @@ pub fn rows() -> Vec<Row> {
             4096,
             || Far::open("head"),
         ),
-        row(&["upstream/agent.rs HEADERS"], [100, 101, 3000], ["answered", "refused", "refused"], 4096, || {
+        row(&["upstream/known.rs HEADERS"], [100, 101, 3000], ["answered", "refused", "refused"], 4096, || {
             Far::open("headers")
         }),
         row(

@@ -90,6 +90,10 @@ pub const ELSEWHERE: &[(&[&str], &str)] = &[
         ],
         "src/upstream/child/calm.rs::what_was_not_worth_it_is_tried_later_each_time",
     ),
+    (
+        &["connect/relay/quiet.rs REQUESTS"],
+        "src/connect/relay/quiet.rs::it_is_likely_after_a_while_and_looked_at_now_and_then",
+    ),
     (&["upstream/child/lender.rs LOOKS"], "src/upstream/child/loan.rs::who_hears_for_long_without_an_answer_is_seen"),
     (&["protocol/walk.rs DEEPEST"], "src/protocol/walk.rs::what_is_deep_is_not_looked_at"),
     (
@@ -168,6 +172,8 @@ pub const REASONS: &[(&[&str], &str)] = &[
             "protocol/backlog.rs SMALL",
             "protocol/sse.rs SHORT_BYTES",
             "upstream/agent.rs JOINED_BYTES",
+            "upstream/known.rs KEPT_BYTES",
+            "upstream/known.rs MISSES",
             "upstream/exchange.rs DRAINED_BYTES",
             "upstream/socket.rs CHUNK_BYTES",
             "upstream/socket.rs HELD_BYTES",
@@ -216,6 +222,7 @@ pub const REASONS: &[(&[&str], &str)] = &[
             "upstream/child/lender.rs LOOK_EVERY",
             "upstream/streamable/listen.rs STREAM_PATIENCE",
             "upstream/waits.rs LONG",
+            "upstream/waits.rs SHORT",
             "upstream/waits.rs TICK",
             "upstream/dial.rs KEEP_ALIVE",
         ],

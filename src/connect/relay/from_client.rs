@@ -21,6 +21,17 @@ pub(super) const SPARE: usize = 64;
 /// Threads that are kept for the next time that a POST takes long.
 const FOLLOWERS: usize = 16;
 
+/// Whether stdin is watched while an answer is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watch {
+    /// Another thread reads it, or is about to.
+    No,
+    /// From the beginning.
+    Now,
+    /// When the answer does not begin soon.
+    Later,
+}
+
 /// Why a thread reads stdin no longer.
 enum Left {
     /// Another one reads on.
@@ -92,21 +103,33 @@ impl Relay {
     fn take_back(&self) -> Option<Input> {
         let mut reading = self.reading();
         let is_ours = reading.owner == Some(thread::current().id()) || reading.is_overdue;
-        if is_ours { reading.input.take() } else { None }
+        if !is_ours {
+            return None;
+        }
+        let input = reading.input.take()?;
+        if reading.is_request {
+            reading.quiet.note_answered();
+        }
+        Some(input)
     }
 
     /// This thread's request is written and waits for its answer: says whether to watch stdin meanwhile.
-    pub(super) fn watches(self: &Arc<Self>) -> bool {
-        let reading = self.reading();
+    pub(super) fn watches(self: &Arc<Self>) -> Watch {
+        let mut reading = self.reading();
         if reading.owner != Some(thread::current().id()) || !reading.is_request {
-            return false;
+            return Watch::No;
         }
-        let pending = reading.input.as_ref().map(Input::pending);
-        drop(reading);
-        if pending == Some(true) {
-            self.read_on();
+        match reading.input.as_ref().map(Input::pending) {
+            Some(false) if reading.quiet.is_likely() => Watch::Later,
+            Some(false) => Watch::Now,
+            None => Watch::No,
+            Some(true) => {
+                reading.quiet.note_more();
+                drop(reading);
+                self.read_on();
+                Watch::No
+            }
         }
-        pending == Some(false)
     }
 
     /// This thread waits for another one, and nobody reads stdin meanwhile: tells of a client that has closed it.

@@ -1,5 +1,6 @@
 //! From the server to stdout: connects, hands on what comes, and connects again.
 
+use super::from_client::Watch;
 use super::{Relay, State};
 use crate::log;
 use crate::protocol::message::{Kind, Message};
@@ -7,9 +8,9 @@ use crate::protocol::reconnect::{self, Attempt, Next};
 use crate::protocol::session::FromServer;
 use crate::system::memory;
 use crate::upstream::remote::{self, Crossing};
-use crate::upstream::waits::Bystander;
+use crate::upstream::waits::{Bystander, Watched};
 use crate::upstream::{self, Event, Link};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -157,14 +158,14 @@ impl Relay {
     }
 
     /// This thread's request is written: the messages behind it may go out. Says whether to watch stdin meanwhile.
-    fn sent(self: &Arc<Self>, number: Attempt) -> bool {
+    fn sent(self: &Arc<Self>, number: Attempt) -> Watch {
         let mut state = self.state();
         if state.turn == Some(thread::current().id()) {
             if state.turn_is_request {
                 state.turn = None;
                 self.send_waiting(&mut state, number);
             }
-            return false;
+            return Watch::No;
         }
         drop(state);
         self.watches()
@@ -280,8 +281,13 @@ impl Bystander for Beside {
         self.relay.upgrade().iter().for_each(|relay| relay.go_on(self.number));
     }
 
-    fn sent(&self) -> Option<BorrowedFd<'_>> {
-        self.relay.upgrade()?.sent(self.number).then_some(self.stdin.as_fd())
+    fn sent(&self) -> Option<Watched<'_>> {
+        let later = match self.relay.upgrade()?.sent(self.number) {
+            Watch::No => return None,
+            Watch::Now => false,
+            Watch::Later => true,
+        };
+        Some(Watched { fd: self.stdin.as_fd(), later })
     }
 
     fn idles(&self) {
@@ -291,6 +297,9 @@ impl Bystander for Beside {
     }
 
     fn ready(&self) {
-        self.relay.upgrade().iter().for_each(Relay::read_on);
+        if let Some(relay) = self.relay.upgrade() {
+            relay.reading().quiet.note_more();
+            relay.read_on();
+        }
     }
 }

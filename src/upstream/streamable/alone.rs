@@ -177,7 +177,7 @@ impl Streamable {
     }
 
     fn post_alone(&self, message: &Message, params: &[(String, String)]) -> Result<Answer, Failure> {
-        let mut head = self.state().alone.head().clone();
+        let mut head = (**self.state().alone.head()).clone();
         let own = headers::of(message);
         let own = own.iter().map(|(name, value)| (*name, &**value));
         for (name, value) in own.chain(params.iter().map(|(name, value)| (&**name, &**value))) {
@@ -185,7 +185,7 @@ impl Streamable {
                 head.headers.insert(name, value);
             }
         }
-        Ok(self.exchange(&head, Some(message.bytes()))?)
+        Ok(self.exchange(&Arc::new(head), Some(message.bytes()))?)
     }
 
     fn take_alone(&self, request: &Message, answer: Answer, sink: Sink<'_>) -> Result<(), Failure> {

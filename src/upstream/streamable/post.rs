@@ -36,7 +36,7 @@ impl Streamable {
     }
 
     /// The answer to one request, redirects followed.
-    pub(super) fn exchange(&self, parts: &request::Parts, body: Option<&[u8]>) -> Result<Answer, String> {
+    pub(super) fn exchange(&self, parts: &Arc<request::Parts>, body: Option<&[u8]>) -> Result<Answer, String> {
         let answer = exchange::exchange(&self.client, parts, body, Redirects::Within, self);
         answer.map_err(|why| self.reason(why))
     }

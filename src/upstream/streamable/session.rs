@@ -19,7 +19,7 @@ pub struct Session {
     pub id: Option<HeaderValue>,
     /// What both sides have settled on.
     pub version: Option<HeaderValue>,
-    head: request::Parts,
+    head: Arc<request::Parts>,
 }
 
 impl Session {
@@ -35,37 +35,37 @@ impl Session {
         head.method = Method::POST;
         head.headers = client.headers_for(&url.to_string(), POST_HEADERS);
         head.uri = url.clone();
-        Self { number, id: None, version: None, head }
+        Self { number, id: None, version: None, head: Arc::new(head) }
     }
 
     /// What the server calls it is known.
     pub fn with_id(mut self, id: Option<HeaderValue>) -> Self {
-        set(&mut self.head.headers, SESSION, id.as_ref());
+        set(&mut Arc::make_mut(&mut self.head).headers, SESSION, id.as_ref());
         self.id = id;
         self
     }
 
     /// What both sides have settled on is known.
     pub fn with_version(mut self, version: Option<HeaderValue>) -> Self {
-        set(&mut self.head.headers, VERSION, version.as_ref());
+        set(&mut Arc::make_mut(&mut self.head).headers, VERSION, version.as_ref());
         self.version = version;
         self
     }
 
     /// The server has another address within its origin.
     pub fn at(mut self, url: Uri) -> Self {
-        self.head.uri = url;
+        Arc::make_mut(&mut self.head).uri = url;
         self
     }
 
     /// What a POST of it begins with.
-    pub fn head(&self) -> &request::Parts {
+    pub fn head(&self) -> &Arc<request::Parts> {
         &self.head
     }
 
     /// What another request of it begins with; a GET may ask for what came after an event.
-    pub fn head_of(&self, method: Method, after: Option<HeaderValue>) -> request::Parts {
-        let mut head = self.head.clone();
+    pub fn head_of(&self, method: Method, after: Option<HeaderValue>) -> Arc<request::Parts> {
+        let mut head = (*self.head).clone();
         head.headers.remove(header::CONTENT_TYPE);
         if method == Method::GET {
             head.headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
@@ -75,7 +75,7 @@ impl Session {
             head.headers.insert(LAST_EVENT, after);
         }
         head.method = method;
-        head
+        Arc::new(head)
     }
 }
 

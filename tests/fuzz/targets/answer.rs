@@ -35,13 +35,13 @@ fn ask(pieces: &[&[u8]]) -> (Found, usize) {
     let server = Server { made: made.clone(), pieces: pieces.iter().map(|piece| piece.to_vec()).collect() };
     let long = Duration::from_secs(1000);
     let agent = Agent::new(ureq::config::Config::default(), server, long, None);
-    let (head, ()) = Request::get("http://a/").body(()).expect("a request").into_parts();
+    let head = Arc::new(Request::get("http://a/").body(()).expect("a request").into_parts().0);
     let found = one(&agent, &head);
     let _ = one(&agent, &head);
     (found, made.load(SeqCst))
 }
 
-fn one(agent: &Agent, head: &request::Parts) -> Found {
+fn one(agent: &Agent, head: &Arc<request::Parts>) -> Found {
     let answer = agent.run(head, None, None).ok()?;
     let (status, mut reader, mut body) = (answer.status(), answer.into_body(), Vec::new());
     reader.append_to(&mut body, 7).ok()?;
