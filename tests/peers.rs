@@ -62,7 +62,15 @@ const LIMITS_OF_SHARING: [&str; 14] = [
 #[test]
 fn every_client_uses_every_feature_on_every_way() {
     let rows: Vec<_> = ROUTES.iter().flat_map(|route| CLIENTS.map(|client| vec![(route, client)])).collect();
-    let filled = cells::fill_all(&rows, |_| (), |(route, client), ()| matrix::cell(client, route));
+    let filled = cells::fill_all(
+        &rows,
+        |_| (),
+        |(route, client), ()| {
+            let outcome = matrix::cell(client, route);
+            // A server of the SDK that is busy loses a client now and then: what they do without us is tried again.
+            if route.is_without_us() { outcome.or_else(|_| matrix::cell(client, route)) } else { outcome }
+        },
+    );
     let failed: String = filled.iter().filter_map(explained).collect();
     println!("{}", table(&filled));
     assert!(failed.is_empty(), "\n{}\n{failed}", table(&filled));

@@ -125,6 +125,13 @@ pub const ROUTES: [Route; 12] = [
     route("/mcp of SDK /mcp", Between::Relay, Far::Hosted("--http"), "/mcp"),
 ];
 
+impl Route {
+    /// Whether nothing of ours is on it.
+    pub fn is_without_us(&self) -> bool {
+        self.between == Between::Nothing && matches!(self.far, Far::Hosted(_))
+    }
+}
+
 const fn route(name: &'static str, between: Between, far: Far, path: &'static str) -> Route {
     Route { name, far, path, between }
 }
