@@ -9,7 +9,8 @@
 //! Each session has a server process of its own, and one more, the spare, is started ahead for the next session; or all
 //! sessions share one. `accept`, `connection` and `server` threads are joined at the end, `answer` threads (which write
 //! what a socket did not take) by their connection's. Not joined are `signals`, which is stuck in a read of the signal pipe
-//! that nobody closes, and the [`minder`](crate::system::minder) of the `server` threads.
+//! that nobody closes, and the two that look after `server` threads: the [`minder`](crate::system::minder) of those that
+//! read, and the `lender` of those that let connections read.
 
 mod by_id;
 mod doors;

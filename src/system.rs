@@ -1,7 +1,8 @@
 //! The operating system: signals, children, sockets, readiness, randomness, and what is built on them.
 //!
 //! Only this file and those below it have `unsafe` blocks; each says why it is sound. Nothing here keeps state, except
-//! the pipe that the signal handler writes to, the list of our own children, the [`minder`], and what [`memory`] keeps.
+//! the pipe that the signal handler writes to, the list of our own children, the [`minder`], which threads can be called
+//! ([`callee`]), and what [`memory`] keeps.
 #![allow(unsafe_code)]
 
 pub mod callee;

@@ -21,12 +21,11 @@ const STACK_BYTES: usize = 64 << 10;
 /// Everything that is lent.
 struct Loans {
     is_begun: bool,
-    next: u64,
     all: Vec<Lent>,
 }
 
+/// What one server has lent.
 struct Lent {
-    number: u64,
     server: Arc<Shared>,
     seen: Seen,
 }
@@ -41,9 +40,9 @@ pub(super) struct Seen {
 }
 
 /// While it lives, the server's thread is woken once it should take its stdout back, and again until it has.
-pub struct LookedAfter(u64);
+pub struct LookedAfter(Arc<Shared>);
 
-static LOANS: Mutex<Loans> = Mutex::new(Loans { is_begun: false, next: 0, all: Vec::new() });
+static LOANS: Mutex<Loans> = Mutex::new(Loans { is_begun: false, all: Vec::new() });
 /// There is a loan.
 static LENT: Condvar = Condvar::new();
 
@@ -57,16 +56,14 @@ pub fn look_after(server: Arc<Shared>) -> io::Result<LookedAfter> {
         memory::begin(thread::Builder::new().name("lender".into()), STACK_BYTES, look)?;
         loans.is_begun = true;
     }
-    loans.next += 1;
-    let number = loans.next;
-    loans.all.push(Lent { number, server, seen: Seen::default() });
+    loans.all.push(Lent { server: server.clone(), seen: Seen::default() });
     LENT.notify_one();
-    Ok(LookedAfter(number))
+    Ok(LookedAfter(server))
 }
 
 impl Drop for LookedAfter {
     fn drop(&mut self) {
-        loans().all.retain(|lent| lent.number != self.0);
+        loans().all.retain(|lent| !Arc::ptr_eq(&lent.server, &self.0));
     }
 }
 

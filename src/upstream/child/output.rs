@@ -34,10 +34,10 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
 /// A line of stderr that is longer is left out.
 const STDERR_LINE_BYTES: usize = 64 << 10;
+/// How much of stderr is read at once.
+const STDERR_READ_BYTES: usize = 4 << 10;
 /// What may stand in a pipe when its writer has ended.
 const MOST_IN_A_PIPE: usize = 1 << 20;
-/// How much of it is read at once.
-const STDERR_READ_BYTES: usize = 4 << 10;
 /// A loan that was ended after fewer answers was not worth it.
 const WORTH_ANSWERS: u32 = 16;
 /// The numbers of what is watched.
